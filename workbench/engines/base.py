@@ -1,0 +1,104 @@
+"""The seam between a plan and whoever answers it.
+
+Synchronous; outputs come in the order in which they are done. An engine takes as many requests as it can
+use and never waits for more while it has work alive; how it gets concurrency is its own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from workbench.records import Failure, Model, Output, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do with one model; a suite that asks for more is refused before it starts."""
+
+    chat: bool = True
+    raw: bool = False
+    """Takes a text as it is, without a chat template."""
+    seeds: bool = False
+    """Honours the seed of a request."""
+    repeatable: bool = False
+    """The same greedy request gives the same answer, so greedy repeats are one request."""
+    logprobs: int = 0
+    """The most alternatives a token that it can report."""
+    choices: bool = False
+    grammar: bool = False
+    schema: bool = False
+    tools: bool = False
+    images: bool = False
+    max_context: int | None = None
+    params: frozenset[str] | None = None
+    """Names of the sampling parameters it knows; None: it takes any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """New text of a request that streams."""
+
+    request_id: str
+    text: str
+
+
+class Requests(Protocol):
+    """What an engine pulls from."""
+
+    def take(self, at_most: int, wait: float) -> list[Request]:
+        """Up to `at_most` requests; waits at most `wait` seconds for the first."""
+
+    def cancelled(self) -> set[str]:
+        """Ids of taken requests that nobody wants any more."""
+
+    @property
+    def closed(self) -> bool:
+        """Nothing more will come."""
+
+
+class Engine(Protocol):
+    """One model, ready to answer. The factory is called with a `records.Model`; it may read the model's
+    file or header, but loads nothing heavy before `generate`. Raises ModelError where no request could
+    ever be answered (no such file, no key)."""
+
+    in_process: bool
+    """Computes on this machine: such engines take turns."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def identity(self) -> str:
+        """What makes two models the same: enters the request id."""
+
+    def generate(self, requests: Requests) -> Iterator[Piece | Output]:
+        """Answers until `requests.closed` and nothing is alive. A request that fails is an Output with a
+        failure; what is raised (EngineError) makes every request impossible. A cancelled request gives an
+        Output with the failure `cancelled`."""
+
+    def count_tokens(self, request: Request) -> int:
+        """Tokens of the prompt, exactly where the engine can, else an estimate."""
+
+    def describe(self) -> dict[str, object]:
+        """What is known of the model, for people: size, quantisation, context, licence, address, …"""
+
+    def close(self) -> None:
+        """Gives back memory and connections; `generate` may be called again and opens anew."""
+
+
+class EngineFactory(Protocol):
+    def __call__(self, model: Model) -> Engine: ...
+
+
+class Submit(Protocol):
+    """How scorers, chains and the app ask a model: through the run's own dispatcher."""
+
+    def __call__(self, request: Request) -> Future[Output]: ...
+
+
+def failed(request: Request, kind: str, message: str, *, retry: bool = False) -> Output:
+    """The output of a request that has no answer."""
+    return Output(request.id, finish_reason="failed", failure=Failure(kind, message, retry))

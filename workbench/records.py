@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -333,3 +333,25 @@ class Run:
     failed: int
     header: Mapping[str, Json]
     """Everything needed to repeat it: versions, git commit, machine, seed, suite text, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumns:
+    """All scores that one scorer gave in one run (or in several, put side by side), as columns."""
+
+    scorer: str
+    kind: Kind
+    variants: tuple[str, ...]
+    """Ids, in the suite's order."""
+    cases: tuple[str, ...]
+    clusters: tuple[str | None, ...]
+    """One for each case."""
+    variant: Sequence[int]
+    """One entry a score from here on: position in `variants`,"""
+    case: Sequence[int]
+    """… position in `cases`,"""
+    repeat: Sequence[int]
+    value: Sequence[float]
+    """… and the value. Trials that failed or are unscored have no entry: they are counted in `missing`."""
+    missing: tuple[int, ...] = ()
+    """For each variant, how many of its trials have no score."""

@@ -6,6 +6,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     errors.py        every error a user can meet
     evaluate.py      the whole path on one page
     models.py        aliases to open models; what is known of each
+    prepare.py       a suite made ready: models and scorers opened, checked, planned
     records.py       the plain records that the stages speak
     registry.py      one shape for every extension point
     define/          what is asked        prompts, suites, cases, sweeps
@@ -28,8 +29,7 @@ _PUBLIC = {
     "Library": "workbench.define.library",
     "load_suite": "workbench.define.suite",
     "run_suite": "workbench.evaluate",
-    "load_runs": "workbench.evaluate",
-    "compare": "workbench.evaluate",
+    "prepare_suite": "workbench.prepare",
     "Case": "workbench.records",
     "Message": "workbench.records",
     "Output": "workbench.records",

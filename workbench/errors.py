@@ -9,6 +9,7 @@
     │   ├── ModelError            no such model, not a model, no key
     │   └── UnknownName           a name that is not registered, with the nearest right one
     ├── EngineError               an engine can't go on
+    ├── ScorerError               a scorer can't judge an answer; others may be judged
     └── StoreError                the store can't be read or written
 
 One place prints them: `cli.main`. Errors of other libraries are translated where they enter.
@@ -70,6 +71,10 @@ class UnknownName(UseError):
 
 class EngineError(WorkbenchError):
     """An engine can't go on: no request can be answered."""
+
+
+class ScorerError(WorkbenchError):
+    """A scorer can't judge this answer: its case or the project's own code is wrong, not the model."""
 
 
 class StoreError(WorkbenchError):

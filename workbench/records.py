@@ -109,6 +109,8 @@ class Prompt:
     """The prompt's own model, a default below the suite's."""
     strict: bool = True
     """Undefined variables are errors; False renders them as empty text, as Prompty does."""
+    raw: bool = False
+    """The body goes to the model as it is, without roles: Prompty's `apiType: completion`."""
     description: str = ""
     tags: tuple[str, ...] = ()
     text: str = ""
@@ -355,3 +357,5 @@ class ScoreColumns:
     """… and the value. Trials that failed or are unscored have no entry: they are counted in `missing`."""
     missing: tuple[int, ...] = ()
     """For each variant, how many of its trials have no score."""
+    labels: tuple[str, ...] = ()
+    """For the kind `label`: the texts; a value is a position in them."""

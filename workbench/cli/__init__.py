@@ -1,0 +1,92 @@
+"""The command line: a command parses, calls one function, prints.
+
+Each noun or verb is a module of this folder, loaded when it is asked for, so that `--help` is instant.
+Exit codes: 0 done, 1 a gate failed, 2 wrong use or a bad file, 3 could not finish (what is left can be
+resumed), 4 not enough data, 130 interrupted. `main` is the one place that prints an error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from workbench import __version__
+from workbench.cli.session import Session
+from workbench.errors import WorkbenchError
+
+COMMANDS = {
+    "init": ("workbench.cli.project:init", "Write a small working project."),
+    "run": ("workbench.cli.run:run", "Run a suite, or plan it with --dry-run."),
+    "runs": ("workbench.cli.runs:runs", "List the runs in the store."),
+    "show": ("workbench.cli.runs:show", "Show one run: scores, intervals, failures, one trial."),
+    "compare": ("workbench.cli.runs:compare", "Compare variants, paired by case, within or between runs."),
+    "report": ("workbench.cli.runs:report", "Write a run as md, html, json or csv."),
+    "prompts": ("workbench.cli.prompts:prompts", "The prompt library: list, show, render, diff, lint, label, log."),
+    "models": ("workbench.cli.models:models", "What is known of each model, and whether it answers."),
+    "scorers": ("workbench.cli.scorers:scorers", "The scorers that a suite can name."),
+    "schema": ("workbench.cli.project:schema", "Print the JSON Schema of a suite or of workbench.yaml."),
+    "ui": ("workbench.cli.ui:ui", "Open the app in the browser."),
+}
+"""Name: where the command is, and its line in `--help`."""
+
+
+class Lazy(click.Group):
+    """Knows its commands' names and help lines; imports one when it is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="workbench")
+@click.option("--project", type=click.Path(path_type=Path), help="Project folder; default: found upwards from here.")
+@click.option("--store", help="Store URL, in place of the project's.")
+@click.pass_context
+def workbench(ctx: click.Context, project: Path | None, store: str | None) -> None:
+    """Prompts and models: swept, scored with their uncertainty, compared in pairs, kept."""
+    ctx.obj = Session(project, store)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; prints an error as one line on stderr; returns the exit code."""
+    try:
+        result = workbench.main(arguments, prog_name="workbench", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Abort:
+        return _complain("interrupted", 130)
+    except click.ClickException as error:
+        return _complain(_with_usage(error), 2)
+    except WorkbenchError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _with_usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    hint = f" (see '{context.command_path} --help')" if context else ""
+    return error.format_message() + hint
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo(f"workbench: {message}", err=True)
+    return code

@@ -6,12 +6,12 @@ use and never waits for more while it has work alive; how it gets concurrency is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from workbench.records import Failure, Model, Output, Request
+from workbench.records import Failure, Json, Model, Output, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,9 @@ class Engine(Protocol):
     @property
     def identity(self) -> str:
         """What makes two models the same: enters the request id."""
+
+    def check_params(self, params: Mapping[str, Json]) -> None:
+        """Raises ModelError for a sampling parameter that the model does not know or can't take."""
 
     def generate(self, requests: Requests) -> Iterator[Piece | Output]:
         """Answers until `requests.closed` and nothing is alive. A request that fails is an Output with a

@@ -7,13 +7,14 @@ date when it is opened. JSON columns hold the records' own canonical form.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
-from workbench.errors import StoreError, UseError
+from workbench.errors import StoreError
 
 HEAD = "0001"
 """The newest step; a test holds it against the migration files."""
@@ -130,3 +131,128 @@ scores = sa.Table(
     sa.Column("label", sa.Text),
     sa.Column("reason", sa.Text, nullable=False),
 )
+
+
+class Database:
+    """An open store. `read` and `write` give a connection; a write is one transaction."""
+
+    def __init__(self, engine: sa.Engine, url: str) -> None:
+        self._engine, self.url = engine, url
+
+    @classmethod
+    def open(cls, url: str) -> Database:
+        """Opens the store at an SQLAlchemy URL, makes or updates its tables.
+
+        Raises StoreError where it can't be opened, is not a store, or was written by a newer version.
+        """
+        try:
+            parsed = sa.make_url(url)
+            place = _sqlite_file(parsed)
+            if place is not None:
+                place.parent.mkdir(parents=True, exist_ok=True)
+            engine = sa.create_engine(parsed, connect_args=_connect_args(parsed))
+            if parsed.get_backend_name() == "sqlite":
+                sa.event.listen(engine, "connect", _set_pragmas)
+                sa.event.listen(engine, "begin", _begin)
+            database = cls(engine, url)
+            database._bring_up_to_date()
+        except (sa.exc.SQLAlchemyError, OSError, ModuleNotFoundError) as error:
+            raise _translated(error, url) from error
+        return database
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise _translated(error, self.url) from error
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction: committed at the end, rolled back by any exception."""
+        try:
+            with self._engine.execution_options(**_WRITING).begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise _translated(error, self.url) from error
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _bring_up_to_date(self) -> None:
+        with self._engine.connect() as connection:
+            have = _version(connection)
+        if have == HEAD:
+            return
+        from alembic import command, config  # slow to import, and needed once a version
+        from alembic.util import CommandError
+
+        settings = config.Config()
+        settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self._engine.execution_options(**_WRITING).begin() as connection:
+            settings.attributes["connection"] = connection
+            try:
+                command.upgrade(settings, "head")
+            except CommandError as error:
+                raise StoreError(
+                    f"the store {shown(self.url)} has version {have}, which this version of workbench does not "
+                    "know; update workbench, or use another store"
+                ) from error
+
+
+def shown(url: str) -> str:
+    """A store's URL for people: without its password."""
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        return f"'{url}'"
+
+
+def _version(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _sqlite_file(url: sa.URL) -> Path | None:
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":", "file:")):
+        return None
+    return Path(url.database)
+
+
+def _connect_args(url: sa.URL) -> dict[str, Any]:
+    return {"timeout": 30} if url.get_backend_name() == "sqlite" else {}
+
+
+_WRITING = {"workbench_begin": "BEGIN IMMEDIATE"}
+"""A writer takes its lock at the start: what it reads then still holds when it writes."""
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("workbench_begin", "BEGIN"))
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver leaves BEGIN to `_begin`
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _translated(error: Exception, url: str) -> StoreError:
+    """The store's error in one line: what is wrong and what to do."""
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    advice = next((text for mark, text in _ADVICE.items() if mark in reason.lower()), "check the URL in workbench.yaml")
+    return StoreError(f"the store {shown(url)} can't be used: {reason}; {advice}")
+
+
+_ADVICE = {
+    "readonly": "make it writable, or choose another with --store",
+    "read-only": "make it writable, or choose another with --store",
+    "permission denied": "make it writable, or choose another with --store",
+    "full": "make room, then start the run again: what was answered is kept",
+    "locked": "another process has held it for 30 s; wait for it to end",
+    "not a database": "it is no SQLite file; choose another with --store",
+    "no module named": "install the driver that the URL names",
+    "unable to open": "check that its folder exists and can be written",
+}

@@ -1,0 +1,1 @@
+"""Loopback stand-ins for what tests cannot reach, and small real things to test with."""

@@ -1,0 +1,244 @@
+"""`workbench run`: a suite, start to end, or its plan."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console
+
+from workbench.cli.runs import print_view, write_report_file
+from workbench.cli.session import Session, emit
+from workbench.define.suite import Overrides, load_suite
+from workbench.errors import UseError, WorkbenchError
+from workbench.evaluate import Progress, RunOptions, run_suite
+from workbench.prepare import Prepared, plan_suite, prepare_suite
+from workbench.registry import SCORERS
+from workbench.store import runs as stored
+from workbench.store.database import Database
+from workbench.store.prompts import history
+from workbench.views.format import money, one_line, short_id
+from workbench.views.live import LiveView
+from workbench.views.model import load_view
+
+COULD_NOT_FINISH, INTERRUPTED = 3, 130
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the options of `workbench run` say."""
+
+    resume: str | None
+    fresh: bool
+    dry_run: bool
+    as_json: bool
+    quiet: bool
+    report: Path | None
+
+
+def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"'{text}' is not of the form NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+@click.command()
+@click.argument("suite", type=str)
+@click.option("--only", multiple=True, callback=_pairs, metavar="prompt|model|NAME=VALUE", help="Only these variants.")
+@click.option("--set", "set_params", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Fix a parameter.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many cases, sampled.")
+@click.option("--repeats", type=click.IntRange(1), help="In place of the suite's.")
+@click.option("--seed", type=int, help="The run seed, in place of the suite's.")
+@click.option("--fresh", is_flag=True, help="Ask again; reuse no answer.")
+@click.option("--resume", metavar="RUN", help="Take up a run that was stopped or interrupted.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and what it would cost; ask nothing.")
+@click.option("--watch", is_flag=True, help="Run again at each save; only what changed is asked.")
+@click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML report there at the end."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines on stdout.")
+@click.option("--quiet", is_flag=True, help="Print the run's id and nothing else.")
+@click.pass_obj
+def run(session: Session, /, suite: str, watch: bool, **options: Any) -> int:
+    """Run the suite SUITE (a file, or its name in evals/)."""
+    overrides = Overrides(
+        only=options.pop("only"),
+        set_params={k: yaml.safe_load(v) for k, v in options.pop("set_params").items()},
+        limit=options.pop("limit"),
+        repeats=options.pop("repeats"),
+        seed=options.pop("seed"),
+    )
+    settings = Settings(**options)
+    if not watch:
+        return _once(session, suite, overrides, settings)
+    return _again_and_again(session, suite, overrides, settings)
+
+
+def _once(session: Session, name: str, overrides: Overrides, settings: Settings) -> int:
+    suite = load_suite(name, session.project, session.library, SCORERS.names(), overrides)
+    prepared = prepare_suite(suite, session.project.root)
+    database = session.database()
+    if settings.dry_run:
+        _print_plan(prepared, database, settings.as_json)
+        return 0
+    errors = Console(stderr=True)
+    if not settings.quiet:
+        _say_new_revisions(prepared, database, errors)
+    progress, status = _run(prepared, database, settings, errors)
+    _print_end(session, database, progress.run, settings)
+    return _exit_code(prepared, progress, status, name, errors)
+
+
+def _run(prepared: Prepared, database: Database, settings: Settings, errors: Console) -> tuple[Progress, str]:
+    options = RunOptions(settings.resume, settings.fresh)
+    labels = {v.id: v.label for v in prepared.suite.variants}
+    names = [spec.name for spec in prepared.suite.scorers]
+    with _stop_on_signal(errors) as stop, LiveView(labels, names, errors) as live:
+        latest: list[Progress] = []
+
+        def watch(progress: Progress) -> None:
+            latest[:] = [progress]
+            if not settings.quiet:
+                live(progress)
+
+        try:
+            return run_suite(prepared, database, options, watch, stop)
+        except WorkbenchError as error:
+            if latest:
+                hint = _resume_line(prepared.suite.path or prepared.suite.name, latest[0].run)
+                raise _with_hint(error, hint) from error
+            raise
+
+
+def _with_hint(error: WorkbenchError, hint: str) -> WorkbenchError:
+    """An error that ended a run: what was answered is kept, so the exit code is 3."""
+    ended = WorkbenchError(f"{error}\n{hint}")
+    ended.exit_code = COULD_NOT_FINISH
+    return ended
+
+
+def _resume_line(suite: str, run_id: str) -> str:
+    return f"what was answered is kept; go on with: workbench run {suite} --resume {run_id}"
+
+
+@contextmanager
+def _stop_on_signal(errors: Console) -> Iterator[Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets; a second one ends the program at once."""
+    stop = Event()
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        errors.print("stopping: what is under way is given back (Ctrl-C again: at once)", highlight=False)
+
+    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, previous)
+
+
+def _exit_code(prepared: Prepared, progress: Progress, status: str, name: str, errors: Console) -> int:
+    say = errors.out
+    if status == "stopped":
+        say(f"stopped after {progress.done} of {progress.planned} trials; {_resume_line(name, progress.run)}")
+        return INTERRUPTED
+    allowed = prepared.suite.allow_failed * progress.planned
+    if progress.failed > allowed:
+        message, count = progress.failures.most_common(1)[0]
+        say(f"{progress.failed} of {progress.planned} trials have no answer; most often ({count}): {one_line(message)}")
+        say(f"see them with: workbench show {progress.run} --failures; {_resume_line(name, progress.run)}")
+        return COULD_NOT_FINISH
+    if progress.unscored:
+        message, count = progress.unscored.most_common(1)[0]
+        say(f"{progress.unscored.total()} scores could not be made; most often ({count}): {one_line(message)}")
+        say("mend it and run again: what was answered is kept, no model is asked for it")
+        return COULD_NOT_FINISH
+    return 0
+
+
+def _say_new_revisions(prepared: Prepared, database: Database, errors: Console) -> None:
+    """A prompt that was edited becomes a new revision, never silently."""
+    with database.read() as connection:
+        for prompt in prepared.suite.prompts.values():
+            old = history(connection, prompt.name)
+            if not any(r.revision == prompt.revision for r in old):
+                was = f", was {short_id(old[0].revision)}" if old else ""
+                errors.out(f"{prompt.name}: new revision {short_id(prompt.revision)}{was}", highlight=False)
+
+
+def _print_plan(prepared: Prepared, database: Database, as_json: bool) -> None:
+    suite = prepared.suite
+    plan = plan_suite(prepared, database)
+    if as_json:
+        row = {name: getattr(plan, name) for name in plan.__slots__}
+        emit([{"suite": suite.name, "variants": len(suite.variants), "cases": len(suite.cases), **row}], [], True)
+        return
+    for variant in suite.variants:
+        click.echo(f"  {one_line(variant.label)}")
+    answers = "no max_tokens is set" if plan.output_tokens is None else f"at most {plan.output_tokens:,}"
+    cost = "unknown (no price for " + ", ".join(plan.unpriced) + ")" if plan.unpriced else money(plan.cost)
+    for what, value in (
+        ("variants", len(suite.variants)),
+        ("cases", len(suite.cases)),
+        ("repeats", suite.repeats),
+        ("trials", plan.trials),
+        ("distinct requests", plan.requests),
+        ("already answered", plan.answered),
+        ("prompt tokens to ask", f"about {plan.prompt_tokens:,}"),
+        ("output tokens", answers),
+        ("cost", cost),
+    ):
+        click.echo(f"{what:<22}{value}")
+
+
+def _print_end(session: Session, database: Database, run_id: str, settings: Settings) -> None:
+    with database.read() as connection:
+        if not settings.quiet:
+            print_view(load_view(connection, run_id), settings.as_json)
+        if settings.report:
+            write_report_file(connection, run_id, "html", settings.report)
+            if not settings.quiet:
+                click.echo(f"report: {settings.report}", err=settings.as_json)
+        run_id = stored.get_run(connection, run_id).id
+    click.echo(json.dumps({"run": run_id}) if settings.as_json else run_id)
+
+
+def _again_and_again(session: Session, name: str, overrides: Overrides, settings: Settings) -> int:
+    """Runs now and at each change of a file of the project, until Ctrl-C."""
+    errors = Console(stderr=True)
+    while True:
+        seen = _stamps(session.project.root)
+        try:
+            code = _once(session, name, overrides, settings)
+            if code == INTERRUPTED:
+                return code
+        except WorkbenchError as error:
+            if not isinstance(error, UseError):
+                raise
+            errors.out(f"workbench: {error}", highlight=False)
+        errors.out("watching prompts/ and evals/; Ctrl-C ends", highlight=False)
+        while _stamps(session.project.root) == seen:
+            time.sleep(0.3)
+
+
+def _stamps(root: Path) -> dict[Path, int]:
+    folders = [root / name for name in ("prompts", "evals", "data")]
+    files = [root / "workbench.yaml", *(f for folder in folders for f in folder.rglob("*"))]
+    return {f: f.stat().st_mtime_ns for f in files if f.is_file()}

@@ -1,0 +1,131 @@
+"""`workbench runs | show | compare | report`: what the store keeps, for reading."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from workbench.cli.session import Session, emit
+from workbench.errors import UnknownName
+from workbench.store import runs as stored
+from workbench.views import tables
+from workbench.views.model import RunView, load_view
+from workbench.views.write import view_json, write_report
+
+FORMATS = ("md", "html", "json", "csv")
+
+
+def print_view(view: RunView, as_json: bool) -> None:
+    """A run's table and its sentences; or its JSON, a line a scorer."""
+    if as_json:
+        for row in view_json(view)["scorers"]:
+            click.echo(json.dumps(row, ensure_ascii=False))
+        return
+    console = Console()
+    console.print(tables.run_table(view, console.width))
+    for part in view.scorers:
+        if part.sentence:
+            console.print(part.sentence, markup=False, highlight=False)
+
+
+def write_report_file(connection: Any, run_id: str, form: str, path: Path | None) -> None:
+    """Writes a report to a file, or to stdout where there is none."""
+    view = load_view(connection, run_id)
+    write_report(view, stored.trial_rows(connection, view.run.id), form, path or sys.stdout)
+
+
+@click.command()
+@click.option("--suite", help="Only runs of this suite.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
+@click.pass_obj
+def runs(session: Session, suite: str | None, limit: int, as_json: bool) -> None:
+    """List the runs, newest first."""
+    with session.database().read() as connection:
+        rows = [
+            {
+                "run": r.id, "suite": r.suite, "stage": r.stage, "status": r.status, "started": r.started,
+                "trials": r.planned, "answered": r.answered, "failed": r.failed,
+            }
+            for r in stored.list_runs(connection, suite, limit)
+        ]  # fmt: skip
+    if not rows and not as_json:
+        click.echo("no run yet; start one with: workbench run SUITE", err=True)
+        return
+    emit(rows, ["run", "suite", "stage", "status", "started", "trials", "answered", "failed"], as_json)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--failures", is_flag=True, help="The trials without an answer, and why.")
+@click.option("--trial", metavar="ID", help="One trial: the exact messages, the output, scores and reasons.")
+@click.option("--case", metavar="ID", help="All outputs for one case.")
+@click.option("--reference", metavar="VARIANT", help="Compare with this variant (label or id).")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
+@click.pass_obj
+def show(session: Session, /, run: str, reference: str | None, as_json: bool, **chosen: Any) -> None:
+    """Show RUN (an id, its beginning, or 'latest')."""
+    with session.database().read() as connection:
+        found = stored.get_run(connection, run)
+        if not any(chosen.values()):
+            print_view(load_view(connection, found.id, reference), as_json)
+            return
+        rows = list(stored.trial_rows(connection, found.id, stored.TrialFilter(**chosen)))
+        labels = {v.id: v.label for v in stored.run_variants(connection, found.id)}
+    if not rows:
+        click.echo("no trial like that", err=True)
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(tables.trial_json(row, labels[row.variant_id]), ensure_ascii=False))
+        return
+    console = Console()
+    for row in rows:
+        console.print(tables.trial_panel(row, labels[row.variant_id]))
+
+
+@click.command()
+@click.argument("run", nargs=-1, required=True)
+@click.option("--reference", metavar="VARIANT", help="The variant that the others are held against.")
+@click.option("--scorer", help="Only this scorer.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
+@click.pass_obj
+def compare(session: Session, run: tuple[str, ...], reference: str | None, scorer: str | None, as_json: bool) -> None:
+    """Compare the variants of one or several runs, paired on their common cases."""
+    with session.database().read() as connection:
+        ids = [stored.get_run(connection, r).id for r in run]
+        view = load_view(connection, ids, reference)
+    parts = [p for p in view.scorers if scorer in (None, p.name)]
+    if not parts:
+        raise UnknownName("scorer", scorer or "", [p.name for p in view.scorers])
+    if as_json:
+        for row in view_json(view)["scorers"]:
+            if scorer in (None, row["name"]):
+                click.echo(json.dumps(row, ensure_ascii=False))
+        return
+    console = Console()
+    for part in parts:
+        console.print(tables.compare_table(view, part))
+        if part.sentence:
+            console.print(part.sentence, markup=False, highlight=False)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--to", "form", type=click.Choice(FORMATS), default="html", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file; default: reports/RUN.FORMAT.")
+@click.pass_obj
+def report(session: Session, run: str, form: str, out: Path | None) -> None:
+    """Write RUN as one file: Markdown, HTML, JSON or CSV; '--out -' prints it."""
+    with session.database().read() as connection:
+        found = stored.get_run(connection, run)
+        if out is not None and str(out) == "-":
+            write_report_file(connection, found.id, form, None)
+            return
+        path = out or session.project.root / "reports" / f"{found.id}.{form}"
+        write_report_file(connection, found.id, form, path)
+    click.echo(path)

@@ -1,0 +1,62 @@
+"""What every command has at hand, each opened when first used; and how rows are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from workbench.define.library import Library
+from workbench.define.project import Project, load_project
+from workbench.views.format import printable
+
+if TYPE_CHECKING:
+    from workbench.store.database import Database
+
+
+class Session:
+    """The project, its library and its store."""
+
+    def __init__(self, project: Path | None, store: str | None) -> None:
+        self._project, self._store = project, store
+
+    @cached_property
+    def project(self) -> Project:
+        return load_project(self._project)
+
+    @cached_property
+    def library(self) -> Library:
+        return Library(self.project.library_root, self.project.references)
+
+    @property
+    def store_url(self) -> str:
+        return self._store or self.project.store_url
+
+    def database(self) -> Database:
+        from workbench.store.database import Database  # SQLAlchemy takes 0.4 s
+
+        return Database.open(self.store_url)
+
+
+def emit(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    """Prints rows on stdout: JSON Lines, or a plain table with those columns."""
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False, default=str))
+        return
+    cells = [[printable(_cell(row.get(c))).replace("\n", " ") for c in columns] for row in rows]
+    widths = [max([len(c), *(len(line[i]) for line in cells)]) for i, c in enumerate(columns)]
+    for line in [[c.upper() for c in columns], *cells]:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "–"
+    return str(value)

@@ -1,0 +1,62 @@
+"""What git knows of a file: who changed it when and why, and how it read. Empty where there is no git."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+SECONDS = 20
+"""A git that takes longer counts as absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit that changed a file."""
+
+    id: str
+    author: str
+    time: str
+    """ISO 8601 in UTC."""
+    subject: str
+    file: str
+    """The file's path at that commit, from the top of the repository."""
+
+
+def file_commits(folder: Path, file: str, at_most: int) -> list[Commit]:
+    """The newest commits that changed a file of the folder, renames followed, newest first."""
+    log = _git(
+        folder, "log", "--follow", f"-{at_most}", "--format=%x1e%H%x1f%an%x1f%at%x1f%s", "--name-only", "-z", "--", file
+    )
+    commits = []
+    for entry in log.split("\x1e")[1:]:
+        header, _, names = entry.partition("\0")
+        commit, author, seconds, subject = header.split("\x1f", 3)
+        time = datetime.fromtimestamp(int(seconds), UTC).isoformat(timespec="seconds")
+        commits.append(Commit(commit, author, time, subject, names.strip("\0\n")))
+    return commits
+
+
+def file_at(folder: Path, commit: str, file: str) -> str | None:
+    """A file's text at a commit, its path from the top of the repository; None where it was not there."""
+    return _git(folder, "show", f"{commit}:{file}") or None
+
+
+def file_at_folder(folder: Path, commit: str, file: str) -> str | None:
+    """The same for a path from the folder."""
+    return file_at(folder, commit, "./" + file)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    program = shutil.which("git")
+    if program is None or not folder.is_dir():
+        return ""
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed program, no shell
+            [program, "-C", str(folder), *arguments], capture_output=True, timeout=SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode("utf-8", "replace")

@@ -1,0 +1,341 @@
+"""Suites: a YAML file becomes prompts, models, variants, cases and scorers, checked before anything is asked.
+
+Every file that a suite names lies in the project. A value that a prompt needs and a case lacks is told here,
+with the case's line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from workbench.define.data import load_cases
+from workbench.define.project import Project
+from workbench.define.properties import type_problem
+from workbench.define.suite_file import Answer, ModelEntry, ModelUse, SuiteFile
+from workbench.define.sweep import as_list, make_variants, select
+from workbench.define.template import variables_used
+from workbench.define.yamlfile import Located, read_yaml, validate
+from workbench.errors import DataError, SuiteError, UnknownName, suggest
+from workbench.records import EMPTY, Case, Input, Json, Model, Prompt, ScorerSpec, Suite, Variant, canonical
+
+ENDINGS = (".yaml", ".yml")
+
+
+class Prompts(Protocol):
+    """Where prompts are found: `define.library.Library`."""
+
+    def find(self, ref: str) -> Prompt: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the command line says in place of the suite's file."""
+
+    only: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    """Keeps the variants that `sweep.select` finds by it, such as {"prompt": "few-shot"}."""
+    set_params: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    """Parameters above all others; a list is an axis."""
+    limit: int | None = None
+    repeats: int | None = None
+    seed: int | None = None
+
+
+def load_suite(
+    path_or_name: str | Path,
+    project: Project,
+    library: Prompts,
+    scorer_names: Collection[str] | None = None,
+    overrides: Overrides | None = None,
+) -> Suite:
+    """The suite of a file, or of a name below `evals/`, read and resolved.
+
+    With `scorer_names` every scorer must be one of them. Raises SuiteError, DataError, PromptError, each with
+    file and line; UnknownName where there is no such suite.
+    """
+    asked = overrides or Overrides()
+    path = find_suite(str(path_or_name), project)
+    located = read_yaml(path, project.shown(path))
+    file = _with_files(_overridden(validate(SuiteFile, located), asked), project, located)
+    prompts = _prompts(file, library, located)
+    with located.at("variants" if file.variants else "params"):
+        variants = make_variants(file, prompts, project.defaults.params)
+    models = _models(variants, file, project, located)
+    scorers = tuple(_scorers(file, project, located, scorer_names))
+    kept, reference = _chosen(variants, file, prompts, located, asked.only)
+    cases = load_cases(file.cases, project, located, asked.limit)
+    used = {v.revision: prompts[ref] for ref in prompts for v in kept if v.revision == prompts[ref].revision}
+    _check_inputs(kept, used, cases, located)
+    _check_templates(scorers, file, cases, located)
+    return Suite(
+        name=file.name or path.stem,
+        stage=file.stage,
+        variants=kept,
+        cases=cases,
+        scorers=scorers,
+        prompts=used,
+        models={v.model: models[v.model] for v in kept},
+        repeats=asked.repeats or file.repeats or project.defaults.repeats,
+        seed=file.seed if asked.seed is None else asked.seed,
+        block=file.block,
+        reference=reference,
+        margin=file.margin,
+        allow_failed=file.allow_failed,
+        gates=tuple(gate.model_dump(exclude_none=True) for gate in file.gates),
+        budget=file.budget.model_dump(exclude_none=True),
+        reuse=file.reuse.model_dump(exclude_none=True),
+        text=located.text,
+        path=located.path,
+    )
+
+
+def find_suite(ref: str, project: Project) -> Path:
+    """The file of a suite: a path from here or from the project folder, or a name below `evals/`."""
+    if ref.endswith(ENDINGS):
+        places = [Path(ref), project.root / ref, project.evals_root / ref]
+    else:
+        places = [project.evals_root / f"{ref}{ending}" for ending in ENDINGS]
+    for place in places:
+        if place.is_file():
+            return place
+    raise UnknownName("suite", ref, suite_names(project))
+
+
+def suite_names(project: Project) -> list[str]:
+    """Names of all suites of the project."""
+    root = project.evals_root
+    paths = (path for ending in ENDINGS for path in root.rglob(f"*{ending}"))
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in paths)
+
+
+def suite_schema() -> dict[str, Json]:
+    """The JSON Schema of a suite's file."""
+    return SuiteFile.model_json_schema()
+
+
+def _overridden(file: SuiteFile, asked: Overrides) -> SuiteFile:
+    """With the forced parameters among the suite's; the models' and variants' own of that name give way."""
+    forced = asked.set_params
+    if not forced:
+        return file
+
+    def left(params: Mapping[str, Json]) -> dict[str, Json]:
+        return {name: value for name, value in params.items() if name not in forced}
+
+    def yielding(entry: ModelEntry | None) -> ModelEntry | None:
+        return entry.model_copy(update={"params": left(entry.params)}) if isinstance(entry, ModelUse) else entry
+
+    variants = [
+        entry.model_copy(update={"params": left(entry.params), "model": yielding(entry.model)})
+        for entry in file.variants
+    ]
+    models = [yielding(entry) for entry in as_list(file.models)]
+    params = {**file.params, **forced}
+    return file.model_copy(update={"params": params, "models": models, "variants": variants})
+
+
+def _with_files(file: SuiteFile, project: Project, located: Located) -> SuiteFile:
+    """Schemas and grammars that are named by file become values."""
+    variants = []
+    for i, entry in enumerate(file.variants):
+        with located.at("variants", i, "answer"):
+            variants.append(entry.model_copy(update={"answer": entry.answer and _with_file(entry.answer, project)}))
+    with located.at("answer"):
+        answer = file.answer and [_with_file(form, project) for form in as_list(file.answer)]
+    return file.model_copy(update={"variants": variants, "answer": answer})
+
+
+def _with_file(answer: Answer, project: Project) -> Answer:
+    if isinstance(answer.json_schema, str):
+        return answer.model_copy(update={"json_schema": _read_schema(answer.json_schema, project)})
+    if answer.grammar is not None and "::=" not in answer.grammar:
+        return answer.model_copy(update={"grammar": _read_text(answer.grammar, project)})
+    return answer
+
+
+def _read_text(name: str, project: Project) -> str:
+    try:
+        return project.path(name).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"'{name}' can't be read as UTF-8 text: {error}") from error
+
+
+def _read_schema(name: str, project: Project) -> Json:
+    text = _read_text(name, project)
+    try:
+        schema = json.loads(text)
+    except ValueError as error:
+        raise SuiteError(f"'{name}' is not JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise SuiteError(f"'{name}' is not a JSON Schema: it must be an object")
+    return schema
+
+
+def _prompts(file: SuiteFile, library: Prompts, located: Located) -> dict[str, Prompt]:
+    """By the names that the suite uses."""
+    places: dict[str, tuple[str | int, ...]] = {}
+    for i, entry in enumerate(file.variants):
+        if entry.prompt is not None:
+            places.setdefault(entry.prompt, ("variants", i, "prompt"))
+    for i, ref in enumerate(as_list(file.prompts)):
+        places.setdefault(ref, ("prompts", i))
+    if not places:
+        raise SuiteError("names no prompt; add prompts: [NAME]", located.path, located.line(("prompts",)))
+    prompts = {}
+    for ref, place in places.items():
+        with located.at(*place):
+            prompts[ref] = library.find(ref)
+    return prompts
+
+
+def _models(variants: tuple[Variant, ...], file: SuiteFile, project: Project, located: Located) -> dict[str, Model]:
+    places: dict[str, tuple[str | int, ...]] = {}
+    for i, entry in enumerate(as_list(file.models)):
+        places.setdefault(entry.use if isinstance(entry, ModelUse) else entry, ("models", i))
+    for i, variant in enumerate(file.variants):
+        if variant.model is not None:
+            name = variant.model.use if isinstance(variant.model, ModelUse) else variant.model
+            places.setdefault(name, ("variants", i, "model"))
+    models = {}
+    for alias in dict.fromkeys([*places, *(v.model for v in variants)]):
+        with located.at(*places.get(alias, ("prompts",))):
+            model = project.model(alias)
+        if file.exact and model.engine == "llama":
+            model = replace(model, settings={**model.settings, "exact": True})
+        models[alias] = model
+    return models
+
+
+def _scorers(
+    file: SuiteFile, project: Project, located: Located, known: Collection[str] | None
+) -> Iterator[ScorerSpec]:
+    taken: set[str] = set()
+    for i, entry in enumerate(file.scorers):
+        with located.at("scorers", i):
+            spec = _scorer(entry, project)
+            if known is not None and spec.scorer not in known:
+                raise UnknownName("scorer", spec.scorer, known)
+            if spec.name in taken:
+                raise SuiteError(f"two scorers are named '{spec.name}'; give one another name with 'as: NAME'")
+        taken.add(spec.name)
+        yield spec
+    for i, gate in enumerate(file.gates):
+        with located.at("gates", i):
+            if gate.scorer not in taken:
+                raise UnknownName("scorer", gate.scorer, taken)
+
+
+def _scorer(entry: str | dict[str, Json], project: Project) -> ScorerSpec:
+    if isinstance(entry, str):
+        return ScorerSpec(entry, entry)
+    names = [name for name in entry if name != "as"]
+    if len(names) != 1:
+        raise SuiteError("a scorer is NAME, {NAME: {settings}} or {NAME: value}, with 'as: OTHER' beside it")
+    (name,) = names
+    value = entry[name]
+    settings = {} if value is None else dict(value) if isinstance(value, dict) else {"value": value}
+    expected = settings.pop("expected", None)
+    if expected is not None and not isinstance(expected, str):
+        expected = "{{ " + canonical(expected) + " }}"
+    if name == "json_schema" and "value" in settings:
+        settings["schema"] = settings.pop("value")
+    if isinstance(settings.get("schema"), str):
+        settings["schema"] = _read_schema(settings["schema"], project)
+    return ScorerSpec(str(entry.get("as", name)), name, settings, expected)
+
+
+def _chosen(
+    variants: tuple[Variant, ...],
+    file: SuiteFile,
+    prompts: Mapping[str, Prompt],
+    located: Located,
+    only: Mapping[str, Json],
+) -> tuple[tuple[Variant, ...], str | None]:
+    """The variants that `only` keeps, and the id of the reference where it is one of them."""
+    reference = None
+    if file.reference is not None:
+        with located.at("reference"):
+            reference = _single(select(variants, file.reference, prompts), variants)
+    for i, gate in enumerate(file.gates):
+        with located.at("gates", i, "variant"):
+            if gate.variant is not None and not select(variants, gate.variant, prompts):
+                raise SuiteError(f"no variant is so; there are: {_list(variants)}")
+    kept = tuple(select(variants, only, prompts)) if only else variants
+    if not kept:
+        told = ", ".join(f"{name}={value}" for name, value in only.items())
+        raise SuiteError(f"no variant has {told}; there are: {_list(variants)}", located.path)
+    return kept, reference if reference in {v.id for v in kept} else None
+
+
+def _single(found: list[Variant], variants: tuple[Variant, ...]) -> str:
+    if len(found) != 1:
+        told = f"{len(found)} variants are" if found else "no variant is"
+        raise SuiteError(f"the reference must be one variant, but {told} so: {_list(found or variants)}")
+    return found[0].id
+
+
+def _list(variants: Collection[Variant]) -> str:
+    labels = [f"'{v.label}'" for v in variants]
+    return ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+
+
+def _check_inputs(
+    variants: tuple[Variant, ...], prompts: Mapping[str, Prompt], cases: tuple[Case, ...], located: Located
+) -> None:
+    """Raises SuiteError for a value in `vars`, DataError for the first case, that its prompt can't take."""
+    known = {i.name: None for prompt in prompts.values() for i in prompt.inputs}
+    for variant in variants:
+        types = {i.name: i.type for i in prompts[variant.revision].inputs}
+        for name, value in variant.vars.items():
+            with located.at("vars", name):
+                if name not in known:
+                    raise SuiteError(f"no prompt has an input '{name}'{suggest(name, known)}")
+                if problem := type_problem(types.get(name, "any"), value):
+                    raise SuiteError(f"vars.{name} {problem}, as prompt '{variant.prompt}' wants it")
+    asked = {(v.revision, frozenset(v.vars)): prompts[v.revision] for v in variants}
+    for case in cases:
+        for (_, given), prompt in asked.items():
+            for declared in prompt.inputs:
+                if declared.name not in given:
+                    _check_input(case, declared, prompt)
+
+
+def _check_input(case: Case, declared: Input, prompt: Prompt) -> None:
+    """Refuses what `render_prompt` would refuse in the middle of a run."""
+    value = case.inputs.get(declared.name)
+    if value is None and not (declared.type == "any" and declared.name in case.inputs):
+        if declared.required and declared.default is None and prompt.strict:
+            raise _lacks(case, declared.name, f"prompt '{prompt.name}'")
+    elif problem := type_problem(declared.type, value):
+        wanted = f"'{declared.name}' {problem}, as prompt '{prompt.name}' wants it"
+        raise DataError(f"case '{case.id}': {wanted}", *_place(case))
+
+
+def _check_templates(
+    scorers: tuple[ScorerSpec, ...], file: SuiteFile, cases: tuple[Case, ...], located: Located
+) -> None:
+    """Raises DataError for the first case that lacks what an expected answer or a list of choices needs."""
+    templates = [(f"the expected answer of scorer '{s.name}'", s.expected, "scorers") for s in scorers if s.expected]
+    forms = [*as_list(file.answer or []), *(entry.answer for entry in file.variants if entry.answer)]
+    choices = [form.choices for form in forms if isinstance(form.choices, str)]
+    templates += [("the choices of the answer", template, "answer") for template in choices]
+    for what, template, key in templates:
+        with located.at(key):
+            used = variables_used(template, EMPTY) - {"expected"}  # the case's own answer, which may be None
+        for name in sorted(used):
+            for case in cases:
+                if name not in case.inputs:
+                    raise _lacks(case, name, what)
+
+
+def _lacks(case: Case, name: str, what: str) -> DataError:
+    problem = f"case '{case.id}' has no value for '{name}', which {what} needs{suggest(name, case.inputs)}"
+    return DataError(problem, *_place(case))
+
+
+def _place(case: Case) -> tuple[str, int]:
+    path, _, line = case.origin.rpartition(":")
+    return path, int(line)

@@ -1,0 +1,257 @@
+"""What may stand in a suite's file: one class a mapping, one docstring a key.
+
+The JSON Schema that editors complete by is made from these classes (`workbench schema suite`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
+
+from workbench.define.yamlfile import Strict
+from workbench.records import Json
+
+T = TypeVar("T")
+Many = Annotated[
+    Annotated[T, Tag("one value")] | Annotated[list[T], Tag("a list")],
+    Discriminator(lambda value: "a list" if isinstance(value, list) else "one value"),
+]
+"""One value, or a list of them."""
+TextOr = Annotated[
+    Annotated[str, Tag("text")] | Annotated[T, Tag("a mapping")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "a mapping"),
+]
+"""A text, or something with more to say."""
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(value: Json) -> float:
+    """Seconds of `90s`, `30m`, `2h`, `7d` or a number of seconds; raises ValueError."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+        return float(value)
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([smhd])", value) if isinstance(value, str) else None
+    if found is None or float(found[1]) == 0:
+        raise ValueError(f"must be a time such as 90s, 30m, 2h or 7d, not '{value}'")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": "^[0-9]"}]}),
+]
+
+
+def _whole_duration(value: str) -> str:
+    if not re.fullmatch("[0-9]+[smhd]", value):
+        raise ValueError(f"must be a time such as 12h or 7d, not '{value}'")
+    return value
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ModelUse(Strict):
+    """A model with settings of its own."""
+
+    use: str
+    """An alias, `alias+q8_0`, or `engine:rest`, such as `openai:gpt-5-mini` or `llama:models/x.gguf`."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Parameters that stand above the suite's, for this model only. They are no axes."""
+    without: list[str] = Field(default_factory=list)
+    """Names of parameters that this model does not take."""
+
+    @model_validator(mode="after")
+    def _no_axes(self) -> ModelUse:
+        for name, value in self.params.items():
+            if isinstance(value, list) and name != "stop":
+                raise ValueError(f"gives a list for '{name}': axes stand in the suite's params")
+        return self
+
+
+ModelEntry = TextOr[ModelUse]
+
+
+class Answer(Strict):
+    """The wanted form of the answer: one of three."""
+
+    choices: Many[str] | None = None
+    """The possible answers: a list of texts, or a template over the case's inputs."""
+    json_schema: TextOr[dict[str, Any]] | None = Field(None, alias="schema")
+    """A JSON Schema, or the name of a file that holds one."""
+    grammar: str | None = None
+    """A GBNF grammar, or the name of a file that holds one."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Answer:
+        if sum(value is not None for value in (self.choices, self.json_schema, self.grammar)) != 1:
+            raise ValueError("needs exactly one of choices, schema, grammar")
+        return self
+
+
+class VariantEntry(Strict):
+    """One variant, written out."""
+
+    prompt: str | None = None
+    """The prompt; may be left out where `prompts` names just one."""
+    model: ModelEntry | None = None
+    """The model; may be left out where `models` names just one, or the prompt names its own."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Parameters that stand above the suite's."""
+    vars: dict[str, Any] = Field(default_factory=dict)
+    """Template inputs that stand above the suite's and the case's."""
+    answer: Answer | None = None
+    """The wanted form of the answer."""
+    logprobs: Annotated[int, Field(ge=0)] | None = None
+    """How many alternatives a token to report."""
+
+
+class CasesFile(Strict):
+    """Cases of a file, or `rows` written here, and which field plays which part."""
+
+    file: str | None = None
+    """JSONL, JSON, CSV, TSV or Parquet, inside the project."""
+    rows: list[dict[str, Any]] | None = None
+    """The rows themselves, in place of a file."""
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet"] | None = None
+    """Default: by the file's ending."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """How many cases to draw; the same ones each time."""
+    sample_seed: int = 0
+    """Which cases `limit` draws."""
+    where: dict[str, Any] = Field(default_factory=dict)
+    """Only rows whose fields have these values; a list gives several allowed values."""
+    id: str | None = None
+    """The field that names a case; default `id` where there is one, else a hash of the row."""
+    expected: str | None = None
+    """The field with the expected answer; default `expected` where there is one."""
+    cluster: str | None = None
+    """The field that says which rows belong together; default `cluster` where there is one."""
+    tags: Many[str] | None = None
+    """The field or fields with tags: a list, or text with commas; default `tags` where there is one."""
+    messages: str | None = None
+    """The field with a chat history, a list of {role, content}; default `messages` where there is one."""
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """Other names for fields: `{input: field}`. Every field is an input by its own name, too."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CasesFile:
+        if (self.file is None) == (self.rows is None):
+            raise ValueError("needs one of 'file' and 'rows'")
+        return self
+
+
+def _cases_kind(value: Json) -> str:
+    if isinstance(value, str):
+        return "a file name"
+    return "a list" if isinstance(value, list) else "a mapping"
+
+
+Cases = Annotated[
+    Annotated[str, Tag("a file name")]
+    | Annotated[list[dict[str, Any]], Tag("a list")]
+    | Annotated[CasesFile, Tag("a mapping")],
+    Discriminator(_cases_kind),
+]
+
+
+class Gate(Strict):
+    """A rule that turns scores into pass, fail or not enough data."""
+
+    scorer: str
+    """The scorer's name in this suite."""
+    at_least: float | None = None
+    """The mean must be at least this."""
+    at_most: float | None = None
+    """The mean must be at most this."""
+    no_worse_than: str | None = None
+    """`baseline`, or `reference`."""
+    margin: Annotated[float, Field(ge=0)] | None = None
+    """With `no_worse_than`: the loss that is accepted."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """How sure a verdict must be."""
+    variant: dict[str, Any] | None = None
+    """Which variants it is about, such as {prompt: few-shot}; default: every one."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Gate:
+        rules = (self.at_least, self.at_most, self.no_worse_than)
+        if sum(rule is not None for rule in rules) != 1:
+            raise ValueError("needs exactly one of at_least, at_most, no_worse_than")
+        if self.margin is not None and self.no_worse_than is None:
+            raise ValueError("gives a margin, which only no_worse_than has")
+        if self.no_worse_than not in (None, "baseline", "reference"):
+            raise ValueError(f"can be no worse than 'baseline' or 'reference', not '{self.no_worse_than}'")
+        return self
+
+
+class Budget(Strict):
+    """What a run may use; it stops before it would use more."""
+
+    cost: Annotated[float, Field(gt=0)] | None = None
+    """US dollars."""
+    tokens: Annotated[int, Field(gt=0)] | None = None
+    """Prompt and output tokens."""
+    time: Duration | None = None
+    """Such as 90s, 30m, 2h."""
+
+
+class Reuse(Strict):
+    """Which stored answers may stand for new ones."""
+
+    max_age: Annotated[str, AfterValidator(_whole_duration)] | None = None
+    """Answers of hosted models that are older are asked anew; such as 12h or 7d."""
+
+
+class SuiteFile(Strict):
+    """A suite: which prompts, models and parameters are compared on which cases, and how they are scored."""
+
+    name: str | None = None
+    """Default: the file's name without its ending."""
+    stage: Literal["select", "prompt", "evaluate", "fine-tune", "ship"] = "prompt"
+    """The stage of the life cycle that its runs belong to."""
+    description: str = ""
+    """What the suite is about, for people."""
+    prompts: Many[str] = Field(default_factory=list)
+    """Names in the library, also NAME@LABEL and NAME@REVISION."""
+    models: Many[ModelEntry] = Field(default_factory=list)
+    """Aliases, or {use, params, without}; default: the prompts' own."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Sampling parameters; a list is an axis. `stop: [a, b]` is one value, `stop: [[a], [b]]` an axis."""
+    vars: dict[str, Any] = Field(default_factory=dict)
+    """Template inputs that the sweep sets; a list is an axis, [[…]] one value that is a list."""
+    answer: Many[Answer] | None = None
+    """The wanted form of the answer, or a list of such as an axis."""
+    logprobs: Many[Annotated[int, Field(ge=0)]] = 0
+    """How many alternatives a token to report, or a list as an axis."""
+    axes: Literal["product", "zip"] = "product"
+    """`product`: every combination; `zip`: the first values of all axes, then the second, …"""
+    variants: list[VariantEntry] = Field(default_factory=list)
+    """The variants one by one, in place of axes."""
+    repeats: Annotated[int, Field(ge=1)] | None = None
+    """How often each case is asked; default 1."""
+    cases: Cases
+    """A file name, {file: …} with its mapping, or the rows themselves."""
+    scorers: list[TextOr[dict[str, Any]]] = Field(default_factory=list)
+    """Scorers: NAME, {NAME: {settings}} or {NAME: value}; `as: OTHER` gives a second one another name."""
+    reference: dict[str, Any] | None = None
+    """The variant that the others are compared with, such as {prompt: zero-shot}; default: the first."""
+    margin: Annotated[float, Field(gt=0)] = 0.05
+    """The smallest difference that matters."""
+    gates: list[Gate] = Field(default_factory=list)
+    """Rules that decide whether a run passes."""
+    budget: Budget = Budget()
+    """What a run may use."""
+    reuse: Reuse = Reuse()
+    """Which stored answers may be used again."""
+    seed: int = 0
+    """Enters every trial's seed."""
+    block: Annotated[int, Field(ge=1)] = 16
+    """How many cases are asked together."""
+    allow_failed: Share = 0.0
+    """The share of trials that may stay without an answer."""
+    exact: bool = False
+    """Local models answer each request as if it were alone: slower, and repeats exactly."""

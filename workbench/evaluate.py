@@ -1,0 +1,299 @@
+"""The whole path on one page: plan → reuse → send → keep → score → store.
+
+`prepare` has made the suite ready before, and the views compute statistics from the store after.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Event
+
+from workbench.errors import ScorerError
+from workbench.prepare import Prepared, expected_answer, known_answers
+from workbench.records import Json, Judgement, Output, Request, Score, Trial, content_id
+from workbench.run.plan import Planned
+from workbench.run.provenance import provenance
+from workbench.run.reuse import newest_wanted, split
+from workbench.run.send import Dispatcher
+from workbench.scorers.base import Answered
+from workbench.scorers.build import score_key
+from workbench.store import recording, runs
+from workbench.store.database import Database
+from workbench.store.prompts import record_revision
+from workbench.store.recording import Kept
+
+AHEAD_BLOCKS = 4
+"""How many blocks are under way at once: enough to keep engines busy, few enough to stay small."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run, beside what the suite says."""
+
+    resume: str | None = None
+    """The id of a run to take up."""
+    fresh: bool = False
+    """Ask again, reuse nothing; a run seed is drawn."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How a run stands; one object, brought up to date in place."""
+
+    run: str
+    planned: int
+    started: float = field(default_factory=time.monotonic)
+    done: int = 0
+    """Trials that have an answer or failed."""
+    reused: int = 0
+    """… of which were answered before this run asked."""
+    failed: int = 0
+    requests: int = 0
+    """Requests that were asked and answered now."""
+    output_tokens: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    """Requests answered now whose price is unknown."""
+    tally: dict[tuple[str, str], tuple[float, int]] = field(default_factory=dict)
+    """(variant, scorer) → sum and count of the scores so far."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """The messages of the failures, counted."""
+    unscored: Counter[str] = field(default_factory=Counter)
+    """What scorers complained of, counted; those scores are made at the next run, without asking a model."""
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+def run_suite(
+    prepared: Prepared,
+    database: Database,
+    options: RunOptions | None = None,
+    watch: Callable[[Progress], None] = lambda progress: None,
+    stop: Event | None = None,
+) -> tuple[Progress, str]:
+    """Runs a suite; returns how it ended: the counts, and `complete`, `stopped` or `failed`.
+
+    Every answer is committed before it counts. Setting `stop` ends the run cleanly: what is under way is
+    given back, what was answered is kept. Raises what makes going on impossible; the run can be resumed.
+    """
+    options = options or RunOptions()
+    begun = _begin(prepared, database, options)
+    progress = Progress(begun.run, begun.planned)
+    going = _Going(prepared, database, progress, stop or Event(), watch, begun.reuse_after)
+    status = "failed"
+    try:
+        with Dispatcher(prepared.engines) as dispatcher:
+            going.drive(prepared.blocks(begun.seed), dispatcher)
+        status = "stopped" if going.stop.is_set() and progress.done < progress.planned else "complete"
+    finally:
+        going.finish(status)
+    return progress, status
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    run: str
+    seed: int
+    planned: int
+    reuse_after: str
+    """Answers older than this time are not reused; empty: any age."""
+
+
+def _begin(prepared: Prepared, database: Database, options: RunOptions) -> _Begun:
+    """Writes the run's header, or takes up the run to resume."""
+    suite = prepared.suite
+    oldest = newest_wanted(suite.reuse.get("max_age"))
+    if options.resume:
+        with database.read() as connection:
+            old = runs.get_run(connection, options.resume)
+        run, seed = old.id, int(old.header["seed"])
+        oldest = old.started if old.header["fresh"] else oldest
+    else:
+        run = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+        seed = secrets.randbelow(2**31) if options.fresh else suite.seed
+        oldest = recording.now() if options.fresh else oldest
+    trials = [(p.trial, p.request.id) for block in prepared.blocks(seed) for p in block]
+    plan = recording.Plan(content_id("pl1", [[t.id, request] for t, request in trials]), trials)
+    with database.write() as connection:
+        for prompt in suite.prompts.values():
+            record_revision(connection, prompt)
+        if options.resume:
+            recording.resume_run(connection, run, plan)
+        else:
+            header = {**_header(prepared, seed), "fresh": options.fresh}
+            recording.start_run(connection, run, suite, plan, header)
+    return _Begun(run, seed, len(trials), oldest)
+
+
+def _header(prepared: Prepared, seed: int) -> dict[str, Json]:
+    suite = prepared.suite
+    models = {
+        alias: {"engine": model.engine, "identity": prepared.engines[alias].identity, "settings": dict(model.settings)}
+        for alias, model in suite.models.items()
+    }
+    return {
+        "seed": seed,
+        "repeatable": all(model.engine == "echo" for model in suite.models.values()),
+        "models": models,
+        "scorers": [spec.name for spec in suite.scorers],
+        "reference": suite.reference or suite.variants[0].id,
+        "margin": suite.margin,
+        "suite": suite.text,
+        "path": suite.path,
+        "cases": len(suite.cases),
+        "repeats": suite.repeats,
+        **provenance(prepared.root),
+    }
+
+
+class _Going:
+    """A run under way: what is open, what is kept, what is scored. Lives in one thread, the store's writer."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        database: Database,
+        progress: Progress,
+        stop: Event,
+        watch: Callable[[Progress], None],
+        reuse_after: str,
+    ) -> None:  # fmt: skip
+        self.prepared, self.database, self.progress, self.stop, self.watch = prepared, database, progress, stop, watch
+        self._known = known_answers(database, reuse_after)
+        self._arrived: SimpleQueue[tuple[Request, Future[Output]]] = SimpleQueue()
+        self._waiting: dict[str, list[Planned]] = {}
+        self._beaten = time.monotonic()
+        with database.read() as connection:
+            self._scored = recording.score_keys(connection, progress.run)
+
+    def drive(self, plan: Iterator[list[Planned]], dispatcher: Dispatcher) -> None:
+        """Keeps a few blocks under way until all is answered or the run is stopped."""
+        under_way: list[set[str]] = []
+        number, exhausted = 0, False
+        while not exhausted or self._waiting:
+            while not exhausted and len(under_way) < AHEAD_BLOCKS and not self.stop.is_set():
+                block = next(plan, None)
+                exhausted = block is None
+                if block is not None:
+                    under_way.append(self._ask(block, dispatcher, number))
+                    number += 1
+                under_way = [block_ids for block_ids in under_way if block_ids & self._waiting.keys()]
+            if self.stop.is_set():
+                dispatcher.cancel()
+                exhausted = True
+            self._receive(self._take(wait=0.2))
+            under_way = [block_ids for block_ids in under_way if block_ids & self._waiting.keys()]
+
+    def finish(self, status: str) -> None:
+        """Keeps what came in while the engines closed, then ends the run's row."""
+        self._keep(self._take(wait=0))
+        with self.database.write() as connection:
+            recording.end_run(connection, self.progress.run, status)
+        self.watch(self.progress)
+
+    def _ask(self, block: list[Planned], dispatcher: Dispatcher, number: int) -> set[str]:
+        """Answers what is known, asks the rest; returns the ids that are asked."""
+        parts = split(block, self._known)
+        waiting: dict[str, list[Planned]] = {}
+        for planned in block:
+            waiting.setdefault(planned.request.id, []).append(planned)
+        self.progress.reused += sum(len(waiting[i]) for i in parts.answered)
+        self._settle([(waiting[i], kept) for i, kept in parts.answered.items()], attach=True)
+        for request in parts.to_ask:
+            self._waiting[request.id] = waiting[request.id]
+            future = dispatcher.submit(request, number)
+            future.add_done_callback(partial(self._arrive, request))
+        return {r.id for r in parts.to_ask}
+
+    def _arrive(self, request: Request, future: Future[Output]) -> None:
+        self._arrived.put((request, future))
+
+    def _receive(self, arrived: Sequence[tuple[Request, Future[Output]]]) -> None:
+        """Commits what has arrived, then scores it; raises what an engine raised."""
+        kept = self._keep(arrived)
+        self._settle([(self._waiting.pop(k.output.request_id), k) for k in kept], attach=False)
+        for _, future in arrived:
+            if error := future.exception():
+                raise error
+        self._beat()
+        self.watch(self.progress)
+
+    def _keep(self, arrived: Sequence[tuple[Request, Future[Output]]]) -> list[Kept]:
+        """Commits the outputs among what has arrived in one transaction; a cancelled request has none."""
+        outputs = [(request, future.result()) for request, future in arrived if future.exception() is None]
+        answered = []
+        for request, output in outputs:
+            if output.failure and output.failure.kind == "cancelled":
+                self._waiting.pop(request.id, None)
+            else:
+                answered.append((request, self.prepared.engines[request.model].identity, output))
+        if not answered:
+            return []
+        with self.database.write() as connection:
+            kept = recording.keep(connection, self.progress.run, answered)
+        for request, _, output in answered:
+            self._count(request, output)
+        return kept
+
+    def _take(self, wait: float) -> list[tuple[Request, Future[Output]]]:
+        """Waits a moment for the first arrival, then takes all that are there."""
+        arrived = []
+        try:
+            arrived.append(self._arrived.get(timeout=wait) if wait else self._arrived.get_nowait())
+            while True:
+                arrived.append(self._arrived.get_nowait())
+        except Empty:
+            return arrived
+
+    def _count(self, request: Request, output: Output) -> None:
+        self.progress.requests += 1
+        self.progress.output_tokens += output.output_tokens or 0
+        self.progress.cost += output.cost or 0.0
+        self.progress.unpriced += output.cost is None and not self.prepared.engines[request.model].in_process
+
+    def _settle(self, answers: Sequence[tuple[list[Planned], Kept]], *, attach: bool) -> None:
+        """Counts trials as done and stores the scores that they lack."""
+        scores = []
+        for waiting, kept in answers:
+            failure = kept.output.failure
+            self.progress.done += len(waiting)
+            if failure:
+                self.progress.failed += len(waiting)
+                self.progress.failures[failure.message] += len(waiting)
+            else:
+                scores += [score for planned in waiting for score in self._scores(planned.trial, kept.output)]
+        new = [s for s in scores if not s.key or self._scored.get((s.trial_id, s.scorer)) != s.key]
+        if new or (attach and answers):
+            with self.database.write() as connection:
+                if attach:
+                    recording.attach(connection, self.progress.run, [kept for _, kept in answers])
+                recording.save_scores(connection, self.progress.run, new)
+
+    def _scores(self, trial: Trial, output: Output) -> Iterator[Score]:
+        for spec, scorer in self.prepared.scorers:
+            expected = expected_answer(spec, trial.case)
+            try:
+                judged = scorer(Answered(output, trial.case, expected))
+                key = score_key(spec, scorer, expected)
+            except ScorerError as error:
+                self.progress.unscored[f"scorer '{spec.name}': {error}"] += 1
+                judged, key = Judgement(None, "pass", str(error)), ""
+            if isinstance(judged.value, (int, float)):
+                total, count = self.progress.tally.get((trial.variant.id, spec.name), (0.0, 0))
+                self.progress.tally[trial.variant.id, spec.name] = (total + judged.value, count + 1)
+            yield Score(trial.id, spec.name, key, judged.value, judged.kind, judged.reason)
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._beaten > 10:
+            self._beaten = time.monotonic()
+            with self.database.write() as connection:
+                recording.beat(connection, self.progress.run)

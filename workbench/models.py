@@ -1,0 +1,133 @@
+"""Aliases to open models; what is known of each, and whether it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from workbench.engines.base import Engine, Piece
+from workbench.errors import WorkbenchError
+from workbench.records import Message, Model, Output, Request
+from workbench.registry import ENGINES
+
+QUESTION = "Say hello in one short sentence."
+_CHECK_TOKENS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What came of asking a model one short question."""
+
+    alias: str
+    answered: bool
+    text: str
+    """The answer, or why there is none."""
+    seconds: float | None = None
+    """The call alone, without loading the model."""
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    prompt_tokens_per_second: float | None = None
+    """Measured to the first token of the answer: network and queue of a hosted model are in it."""
+    output_tokens_per_second: float | None = None
+    """Of the tokens after the first."""
+
+
+def open_models(models: Mapping[str, Model]) -> dict[str, Engine]:
+    """An engine for each alias.
+
+    Raises UnknownName for an engine that is not registered, ModelError where no request could be answered.
+    """
+    return {alias: _open(model) for alias, model in models.items()}
+
+
+def describe_models(models: Mapping[str, Model]) -> list[dict[str, object]]:
+    """A row for each alias: `alias`, `engine`, `what` (file or address), `bytes`, `quantisation`, `context`
+    (tokens), `licence`, `price` (US dollars for a million tokens), `ready` and, where it is not, `reason`.
+
+    Nothing is fetched, hashed or loaded, and a model that cannot be opened is a row like the others.
+    """
+    return [_described(model) for model in models.values()]
+
+
+def check_model(model: Model) -> Check:
+    """Opens the model and asks it `QUESTION`; whatever goes wrong is an answer of "no"."""
+    try:
+        engine = _open(model)
+        try:
+            output = _asked(engine, model.alias)
+        finally:
+            engine.close()
+    except WorkbenchError as error:
+        return Check(model.alias, False, str(error))
+    if output.failure is not None:
+        return Check(model.alias, False, f"{output.failure.kind}: {output.failure.message}")
+    first, whole, count = output.first_token_seconds, output.seconds, output.output_tokens
+    after = (whole or 0) - (first or 0)
+    return Check(
+        model.alias,
+        True,
+        output.text.strip(),
+        whole,
+        output.prompt_tokens,
+        count,
+        output.prompt_tokens / first if output.prompt_tokens and first else None,
+        (count - 1) / after if count and first and after > 0 else None,
+    )
+
+
+class _One:
+    """A single request, for an engine to pull (`engines.base.Requests`)."""
+
+    def __init__(self, request: Request) -> None:
+        self._left = [request]
+
+    def take(self, at_most: int, wait: float) -> list[Request]:
+        taken, self._left = self._left[:at_most], self._left[at_most:]
+        return taken
+
+    def cancelled(self) -> set[str]:
+        return set()
+
+    @property
+    def closed(self) -> bool:
+        return not self._left
+
+
+def _open(model: Model) -> Engine:
+    engine: Engine = ENGINES.get(model.engine)(model)
+    return engine
+
+
+def _asked(engine: Engine, alias: str) -> Output:
+    role = "user" if engine.capabilities.chat else "raw"
+    params = {"max_tokens": _CHECK_TOKENS}
+    request = Request("check", alias, (Message.of(role, QUESTION),), params, seed=0, stream=True)
+    outputs = [event for event in engine.generate(_One(request)) if not isinstance(event, Piece)]
+    return outputs[0]
+
+
+def _described(model: Model) -> dict[str, object]:
+    known: dict[str, object] = {}
+    reason = None
+    try:
+        factory = ENGINES.get(model.engine)
+        # An engine whose opening is not free (it may fetch a file) tells what it knows by `preview`.
+        known = factory.preview(model) if hasattr(factory, "preview") else factory(model).describe()
+    except WorkbenchError as error:
+        reason = str(error)
+    settings = model.settings
+    places = (known.get("file"), known.get("address"), settings.get("path"), settings.get("base_url"))
+    where = next((str(place) for place in places if place), None)
+    name = settings.get("model")
+    return {
+        "alias": model.alias,
+        "engine": model.engine,
+        "what": " at ".join(str(part) for part in (name, where) if part) or None,
+        "bytes": known.get("bytes"),
+        "quantisation": known.get("quantisation") or settings.get("quantise"),
+        "context": known.get("context") or settings.get("context"),
+        "licence": known.get("licence"),
+        "price": dict(model.price) if model.price is not None else None,
+        "ready": reason is None,
+        "reason": reason,
+    }

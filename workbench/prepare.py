@@ -1,0 +1,201 @@
+"""A suite made ready: models and scorers opened, checked, and planned; nothing is asked yet."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from workbench.define.prompt import render_prompt
+from workbench.define.sweep import blocks
+from workbench.define.template import render_value
+from workbench.engines.base import Engine
+from workbench.errors import DataError, SuiteError, WorkbenchError
+from workbench.models import open_models
+from workbench.records import Case, Json, Message, Request, ScorerSpec, Suite, Trial, canonical
+from workbench.run.plan import Asked, Planned, check_capabilities, plan_block
+from workbench.run.reuse import newest_wanted
+from workbench.scorers.base import Scorer
+from workbench.scorers.build import build_scorer
+from workbench.store import recording
+from workbench.store.database import Database
+from workbench.store.recording import Kept
+
+KEPT_MESSAGES = 4096
+"""Rendered prompts that are kept: the variants and repeats of a case share theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do."""
+
+    trials: int
+    requests: int
+    """Distinct requests: what is left after removing duplicates."""
+    answered: int
+    """… of which the store has an answer."""
+    prompt_tokens: int
+    """Of the requests to ask; estimated from a sample."""
+    output_tokens: int | None
+    """At most; None where a variant sets no max_tokens."""
+    cost: float | None
+    """US dollars at most; None where a price or a limit is unknown."""
+    unpriced: tuple[str, ...]
+    """Aliases of hosted models without a price."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A suite with its engines and scorers at hand, checked; nothing is asked yet."""
+
+    suite: Suite
+    engines: Mapping[str, Engine]
+    scorers: Sequence[tuple[ScorerSpec, Scorer]]
+    root: Path
+
+
+    def blocks(self, seed: int) -> Iterator[list[Planned]]:
+        """The plan, block by block; the same each time."""
+        asked = {alias: Asked(e.identity, e.capabilities) for alias, e in self.engines.items()}
+        for block in blocks(self.suite):
+            yield list(plan_block(block, self._draft, asked, seed))
+
+    def _draft(self, trial: Trial) -> Request:
+        """What a trial asks; the plan adds id and seed."""
+        variant, case = trial.variant, trial.case
+        prompt = self.suite.prompts[variant.revision]
+        inputs = {**case.inputs, **variant.vars}
+        return Request(
+            id="",
+            model=variant.model,
+            messages=self._messages(variant.revision, canonical(dict(variant.vars)), case.id),
+            params={name: value for name, value in variant.params.items() if name != "seed"},
+            answer={form: render_value(v, inputs) if isinstance(v, str) else v for form, v in variant.answer.items()}
+            if "choices" in variant.answer
+            else variant.answer,
+            logprobs=variant.logprobs,
+            tools=prompt.tools,
+        )
+
+
+    @cached_property
+    def _messages(self) -> Callable[[str, str, str], tuple[Message, ...]]:
+        """Revision, variables (as canonical JSON), case id → the rendered prompt."""
+        cases = {case.id: case for case in self.suite.cases}
+
+        @lru_cache(maxsize=KEPT_MESSAGES)
+        def render(revision: str, variables: str, case_id: str) -> tuple[Message, ...]:
+            case = cases[case_id]
+            inputs = {**case.inputs, **json.loads(variables)}
+            return _continued(render_prompt(self.suite.prompts[revision], inputs, case_id), case.messages)
+
+        return render
+
+    def check_rendering(self) -> None:
+        """Renders everything once; raises PromptError before anything is asked or written."""
+        for revision, variables in {(v.revision, canonical(dict(v.vars))): 0 for v in self.suite.variants}:
+            for case in self.suite.cases:
+                self._messages(revision, variables, case.id)
+
+
+def prepare_suite(suite: Suite, root: Path) -> Prepared:
+    """Opens models and scorers, and refuses what can't work before anything is asked.
+
+    Raises ModelError, SuiteError, UseError or DataError.
+    """
+    for name in ("budget", "gates"):
+        if getattr(suite, name):
+            raise SuiteError(f"'{name}' is not kept by this version, which would ignore it; remove it", suite.path)
+    scorers = [(spec, build_scorer(spec, root, suite.path)) for spec in suite.scorers]
+    for spec, scorer in scorers:
+        if scorer.needs_expected:
+            _check_expected(spec, suite.cases)
+    engines = open_models(suite.models)
+    for variant in suite.variants:
+        engines[variant.model].check_params(variant.params)
+        check_capabilities(variant, engines[variant.model].capabilities)
+    prepared = Prepared(suite, engines, scorers, root)
+    prepared.check_rendering()
+    return prepared
+
+
+def plan_suite(prepared: Prepared, database: Database | None) -> Plan:
+    """What a run would ask, without asking."""
+    requests: dict[str, Request] = {}
+    trials = 0
+    for block in prepared.blocks(prepared.suite.seed):
+        trials += len(block)
+        requests.update((p.request.id, p.request) for p in block)
+    answered = known_answers(database, newest_wanted(prepared.suite.reuse.get("max_age")))(requests) if database else {}
+    to_ask = [r for i, r in requests.items() if i not in answered]
+    asked = Counter(r.model for r in to_ask)
+    tokens = {alias: _estimated_tokens(prepared.engines[alias], to_ask, alias) for alias in asked}
+    limits = [r.params.get("max_tokens") for r in to_ask]
+    most = None if None in limits else sum(int(n) for n in limits if n is not None)
+    unpriced = tuple(a for a in asked if not _free(prepared, a) and prepared.suite.models[a].price is None)
+    cost = None if unpriced or most is None else sum(_cost(prepared, a, tokens[a], to_ask) for a in asked)
+    return Plan(trials, len(requests), len(answered), sum(tokens.values()), most, cost, unpriced)
+
+
+def expected_answer(spec: ScorerSpec, case: Case) -> Json:
+    """The expected answer of a case for a scorer: the scorer's template over the inputs, or the case's own."""
+    if spec.expected is None:
+        return case.expected
+    return render_value(spec.expected, {**case.inputs, "expected": case.expected})
+
+
+def _check_expected(spec: ScorerSpec, cases: Sequence[Case]) -> None:
+    for case in cases:
+        try:
+            found = expected_answer(spec, case)
+        except WorkbenchError as error:
+            raise DataError(f"scorer '{spec.name}': {error} (case '{case.id}')", *_origin(case)) from error
+        if found is None or found == "":
+            raise DataError(
+                f"case '{case.id}' has no expected answer, which scorer '{spec.name}' needs; give the case one, map "
+                "it with 'cases: {expected: FIELD}', or give the scorer its own: 'expected: \"{{ FIELD }}\"'",
+                *_origin(case),
+            )
+
+
+def _origin(case: Case) -> tuple[str | None, int | None]:
+    path, _, line = case.origin.rpartition(":")
+    return (path, int(line)) if path and line.isdigit() else (case.origin or None, None)
+
+
+def _continued(prompt: tuple[Message, ...], history: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The prompt continues a chat history: its leading system messages, the history, the rest."""
+    lead = next((i for i, m in enumerate(prompt) if m.role != "system"), len(prompt))
+    return (*prompt[:lead], *history, *prompt[lead:])
+
+
+def known_answers(database: Database, newer_than: str) -> Callable[[Iterable[str]], dict[str, Kept]]:
+    """A look-up of request ids in the store; answers older than that time (ISO 8601, UTC) don't count."""
+
+    def look_up(ids: Iterable[str]) -> dict[str, Kept]:
+        with database.read() as connection:
+            return recording.known(connection, ids, newer_than)
+
+    return look_up
+
+
+def _free(prepared: Prepared, alias: str) -> bool:
+    return prepared.engines[alias].in_process
+
+
+def _estimated_tokens(engine: Engine, requests: Sequence[Request], alias: str) -> int:
+    """Prompt tokens of an alias's requests, from a sample of at most 64 of them."""
+    own = [r for r in requests if r.model == alias]
+    sample = own[:: max(1, len(own) // 64)]
+    return round(sum(engine.count_tokens(r) for r in sample) / len(sample) * len(own))
+
+
+def _cost(prepared: Prepared, alias: str, prompt_tokens: int, requests: Sequence[Request]) -> float:
+    price = prepared.suite.models[alias].price
+    if price is None:
+        return 0.0
+    most = sum(int(r.params["max_tokens"]) for r in requests if r.model == alias)
+    return (prompt_tokens * price["input"] + most * price["output"]) / 1e6

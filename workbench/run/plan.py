@@ -1,0 +1,74 @@
+"""Trials to requests: what is asked, under which id, with which seed.
+
+The request id is a hash of the rendered messages, the model's identity, every parameter that can change
+the answer, and what tells repeats apart: the repeat index and the seed. Greedy repeats on an engine whose
+greedy answers repeat are one request, and then neither counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from workbench.engines.base import Capabilities
+from workbench.errors import ModelError
+from workbench.records import Request, Trial, Variant, canonical, content_id
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A trial and the request that answers it."""
+
+    trial: Trial
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the plan must know of the model that a trial asks."""
+
+    identity: str
+    capabilities: Capabilities
+
+
+def plan_block(
+    trials: Iterable[Trial], draft: Callable[[Trial], Request], asked: Mapping[str, Asked], run_seed: int
+) -> Iterator[Planned]:
+    """The requests of some trials, in their order. `draft` gives a trial's request, without id and seed."""
+    for trial in trials:
+        yield Planned(trial, _identified(draft(trial), trial, asked[trial.variant.model], run_seed))
+
+
+def _identified(request: Request, trial: Trial, asked: Asked, run_seed: int) -> Request:
+    messages = [m.to_json() for m in request.messages]
+    how = [dict(request.params), dict(request.answer), request.logprobs, list(request.tools)]
+    content = [messages, asked.identity, how]
+    if asked.capabilities.repeatable and is_greedy(trial.variant):
+        return replace(request, id=content_id("rq1", content))
+    own = trial.variant.params.get("seed")
+    seed = derived_seed(content, trial.repeat, run_seed if own is None else int(own))
+    identified = replace(request, id=content_id("rq1", [content, trial.repeat, seed]), repeat=trial.repeat)
+    return replace(identified, seed=seed) if asked.capabilities.seeds else identified
+
+
+def is_greedy(variant: Variant) -> bool:
+    """Whether the most probable token is always taken: only a temperature of 0 that is written down."""
+    temperature = variant.params.get("temperature")
+    return temperature is not None and float(temperature) <= 0
+
+
+def derived_seed(content: object, repeat: int, run_seed: int) -> int:
+    """A seed of 31 bits: hash(messages, model, parameters, repeat index, run seed)."""
+    digest = hashlib.sha256(canonical([content, repeat, run_seed]).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def check_capabilities(variant: Variant, capabilities: Capabilities) -> None:
+    """Raises ModelError where a variant asks for what its model can't do."""
+    wants = [f"answer: {form}" for form in ("choices", "grammar", "schema") if form in variant.answer]
+    cannot = [want for want in wants if not getattr(capabilities, want.removeprefix("answer: "))]
+    if variant.logprobs > capabilities.logprobs:
+        cannot.append(f"logprobs: {variant.logprobs} (at most {capabilities.logprobs})")
+    if cannot:
+        raise ModelError(f"model '{variant.model}' can't do {', '.join(cannot)}; leave it out, or take another model")

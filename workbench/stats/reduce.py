@@ -1,0 +1,150 @@
+"""Repeats into cases, cases into clusters: what is left are values that may be taken as independent.
+
+A score column is a long list (variant, case, repeat, value). Here it becomes a table variant × case of case
+means, and from it a `Sample` (one variant) or a `PairedSample` (two variants on their common cases), whose
+values are the units that intervals and tests count: cases, or clusters where cases belong together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.errors import UseError
+from workbench.records import ScoreColumns
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bounds = tuple[float, float]
+
+ROUNDING = 1e-12
+"""Differences below this share of the largest value come from adding in another order, not from data."""
+
+
+@dataclass(frozen=True)
+class CaseTable:
+    """One scorer's scores with repeats reduced to the mean of their case."""
+
+    means: Floats
+    """Variant × case; 0 where there is no score."""
+    counts: Ints
+    """Variant × case: how many scores the mean rests on."""
+    clusters: Ints | None
+    """For each case the number of its cluster; None where no two cases share one."""
+    bounds: Bounds | None
+    """The range that no value can leave; None for unbounded numbers."""
+    binary: bool
+    """Every single score is 0 or 1."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One variant's independent values: case means, or cluster means where cases are clustered."""
+
+    values: Floats
+    cases: int
+    bounds: Bounds | None = None
+    binary: bool = False
+    """The values are single 0/1 scores: no repeats, no clusters."""
+    clustered: bool = False
+
+    @cached_property
+    def constant(self) -> bool:
+        """All values are the same."""
+        return bool(np.ptp(self.values) <= ROUNDING * max(1.0, float(np.abs(self.values).max())))
+
+
+@dataclass(frozen=True)
+class PairedSample:
+    """Two variants on their common cases, unit by unit."""
+
+    first: Sample
+    second: Sample
+    wins: int
+    """Common cases on which the first has the higher mean; `losses`: the lower, `ties`: the same."""
+    losses: int
+    ties: int
+
+    @cached_property
+    def differences(self) -> Sample:
+        """First minus second for each unit, in the range that this leaves."""
+        bounds = self.first.bounds
+        if bounds is not None:
+            width = bounds[1] - bounds[0]
+            bounds = (-width, width)
+        values = difference(self.first.values, self.second.values)
+        return Sample(values, self.first.cases, bounds, False, self.first.clustered)
+
+
+def difference(first: Floats, second: Floats) -> Floats:
+    """First minus second, with rounding errors set to exactly 0."""
+    values = first - second
+    scale = max(1.0, float(np.abs(first).max(initial=0)), float(np.abs(second).max(initial=0)))
+    values[np.abs(values) <= ROUNDING * scale] = 0.0
+    return values
+
+
+def reduce_repeats(columns: ScoreColumns) -> CaseTable:
+    """The table of case means. Raises UseError for values that the scorer's kind does not allow."""
+    variant = np.asarray(columns.variant, dtype=np.int64)
+    case = np.asarray(columns.case, dtype=np.int64)
+    value = np.asarray(columns.value, dtype=np.float64)
+    bounds = _check(columns, value)
+    shape = (len(columns.variants), len(columns.cases))
+    cell = variant * shape[1] + case
+    counts = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
+    sums = np.bincount(cell, weights=value, minlength=shape[0] * shape[1]).reshape(shape)
+    means = sums / np.maximum(counts, 1)
+    return CaseTable(means, counts, _clusters(columns), bounds, columns.kind == "pass")
+
+
+def sample(table: CaseTable, variant: int) -> Sample | None:
+    """The independent values of one variant; None where it has no score."""
+    scored = table.counts[variant] > 0
+    return _sample(table, variant, scored) if scored.any() else None
+
+
+def paired_sample(table: CaseTable, first: int, second: int) -> PairedSample | None:
+    """Two variants on the cases that both have scores for; None where there is no such case."""
+    common = (table.counts[first] > 0) & (table.counts[second] > 0)
+    if not common.any():
+        return None
+    by_case = difference(table.means[first, common], table.means[second, common])
+    wins, losses = int((by_case > 0).sum()), int((by_case < 0).sum())
+    a, b = _sample(table, first, common), _sample(table, second, common)
+    return PairedSample(a, b, wins, losses, len(by_case) - wins - losses)
+
+
+def _sample(table: CaseTable, variant: int, cases: NDArray[np.bool_]) -> Sample:
+    values = table.means[variant, cases]
+    if table.clusters is not None:
+        _, unit = np.unique(table.clusters[cases], return_inverse=True)
+        values = np.bincount(unit, weights=values) / np.bincount(unit)
+    clustered = table.clusters is not None
+    single = int(table.counts[variant, cases].max()) == 1
+    return Sample(values, int(cases.sum()), table.bounds, table.binary and single and not clustered, clustered)
+
+
+def _check(columns: ScoreColumns, value: Floats) -> Bounds | None:
+    if not np.isfinite(value).all():
+        raise UseError(f"scorer '{columns.scorer}' gave a value that is no number; return None for unscored")
+    if columns.kind == "number":
+        return None
+    if columns.kind == "pass":
+        if not np.isin(value, (0.0, 1.0)).all():
+            raise UseError(f"scorer '{columns.scorer}' is of kind pass, but gave a value other than 0 and 1")
+    elif value.size and not 0 <= value.min() <= value.max() <= 1:
+        raise UseError(f"scorer '{columns.scorer}' is of kind fraction, but gave a value outside 0 to 1")
+    return (0.0, 1.0)
+
+
+def _clusters(columns: ScoreColumns) -> Ints | None:
+    """A case without a cluster is one of its own."""
+    names = [("case", i) if name is None else ("cluster", name) for i, name in enumerate(columns.clusters)]
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    if len(number) == len(columns.cases):
+        return None
+    return np.array([number[name] for name in names], dtype=np.int64)

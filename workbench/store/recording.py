@@ -1,0 +1,237 @@
+"""What a run writes while it goes: its header first, each answer before it counts, scores beside it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from workbench.errors import StoreError, UseError
+from workbench.records import Failure, Json, Output, Request, Score, Suite, Trial
+from workbench.store import database as db
+
+CHUNK = 500
+"""Ids in one look-up: SQLite bounds the variables of a statement."""
+
+STALE_SECONDS = 120.0
+"""A running row of another machine without a heartbeat for so long is interrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An output as the store has it."""
+
+    number: int
+    output: Output
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def start_run(connection: sa.Connection, run: str, suite: Suite, plan: Plan, header: Json) -> None:
+    """Writes the header, the variants, the cases and the trials of a new run.
+
+    Raises StoreError where another live process runs a suite of that name in this store.
+    """
+    _refuse_second(connection, suite.name, run)
+    row: dict[str, Any] = {"id": run, "suite": suite.name, "stage": suite.stage, "status": "running", "started": now()}
+    row |= {"planned": len(plan.trials), "plan": plan.id, "header": header, **_alive()}
+    connection.execute(db.runs.insert(), row)
+    connection.execute(db.variants.insert(), [_variant_row(run, i, v) for i, v in enumerate(suite.variants)])
+    connection.execute(db.cases.insert(), [_case_row(run, i, c) for i, c in enumerate(suite.cases)])
+    rows = [
+        {"run": run, "id": t.id, "variant": t.variant.id, "case": t.case.id, "repeat": t.repeat, "request": request}
+        for t, request in plan.trials
+    ]
+    connection.execute(db.trials.insert(), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All trials of a run, each with the id of the request that answers it."""
+
+    id: str
+    trials: Sequence[tuple[Trial, str]]
+
+
+def resume_run(connection: sa.Connection, run: str, plan: Plan) -> None:
+    """Takes up a run that was stopped, interrupted or left unfinished.
+
+    Raises UseError where it is not known or its plan has changed since.
+    """
+    row = connection.execute(sa.select(db.runs).where(db.runs.c.id == run)).mappings().first()
+    if row is None:
+        raise UseError(f"there is no run '{run}' to resume; see 'workbench runs'")
+    if row["plan"] != plan.id:
+        raise UseError(
+            f"run {run} can't be resumed: its suite, prompts, cases or models have changed since; start a new run "
+            "(answers to unchanged requests are reused)"
+        )
+    _refuse_second(connection, row["suite"], "")
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **_alive()))
+
+
+def beat(connection: sa.Connection, run: str) -> None:
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(heartbeat=time.time()))
+
+
+def end_run(connection: sa.Connection, run: str, status: str) -> None:
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status=status, ended=now()))
+
+
+def known(connection: sa.Connection, ids: Iterable[str], newer_than: str = "") -> dict[str, Kept]:
+    """The newest answer to each request that has one; failures are no answers."""
+    found: dict[str, Kept] = {}
+    wanted = list(dict.fromkeys(ids))
+    for start in range(0, len(wanted), CHUNK):
+        query = (
+            sa.select(db.outputs)
+            .where(db.outputs.c.request.in_(wanted[start : start + CHUNK]))
+            .where(db.outputs.c.finish_reason != "failed", db.outputs.c.time >= newer_than)
+            .order_by(db.outputs.c.number)
+        )
+        for row in connection.execute(query).mappings():
+            found[row["request"]] = Kept(row["number"], output_of(row))
+    return found
+
+
+def keep(connection: sa.Connection, run: str, answered: Iterable[tuple[Request, str, Output]]) -> list[Kept]:
+    """Stores outputs, each with its request and the model's identity, and gives them to the run's trials."""
+    kept = []
+    for request, identity, output in answered:
+        connection.execute(_insert_ignore(connection), _request_row(request, identity))
+        row = {"request": request.id, "run": run, "time": now(), **_output_row(output)}
+        number = connection.execute(db.outputs.insert(), row).inserted_primary_key[0]  # type: ignore[index]
+        kept.append(Kept(number, output))
+    attach(connection, run, kept)
+    return kept
+
+
+def attach(connection: sa.Connection, run: str, kept: Iterable[Kept]) -> None:
+    """Gives each answer to all trials of the run that asked for it."""
+    rows = [{"b_run": run, "b_request": k.output.request_id, "b_output": k.number} for k in kept]
+    if rows:
+        statement = (
+            db.trials.update()
+            .where(db.trials.c.run == sa.bindparam("b_run"), db.trials.c.request == sa.bindparam("b_request"))
+            .values(output=sa.bindparam("b_output"))
+        )
+        connection.execute(statement, rows)
+
+
+def save_scores(connection: sa.Connection, run: str, scores: Sequence[Score]) -> None:
+    """Stores scores, in place of older ones of the same trial and scorer."""
+    rows = [
+        {
+            "run": run, "trial": s.trial_id, "scorer": s.scorer, "key": s.key, "kind": s.kind, "reason": s.reason,
+            "number": s.value if isinstance(s.value, (int, float)) else None,
+            "label": s.value if isinstance(s.value, str) else None,
+        }
+        for s in scores
+    ]  # fmt: skip
+    if not rows:
+        return
+    for row in rows:
+        match = [db.scores.c[name] == row[name] for name in ("run", "trial", "scorer")]
+        connection.execute(db.scores.delete().where(*match))
+    connection.execute(db.scores.insert(), rows)
+
+
+def score_keys(connection: sa.Connection, run: str) -> dict[tuple[str, str], str]:
+    """(trial, scorer) → key, of the scores that the run has."""
+    query = sa.select(db.scores.c.trial, db.scores.c.scorer, db.scores.c.key).where(db.scores.c.run == run)
+    return {(trial, scorer): key for trial, scorer, key in connection.execute(query)}
+
+
+def is_alive(row: sa.RowMapping) -> bool:
+    """Whether the process of a running row still lives."""
+    if row["host"] == socket.gethostname():
+        return bool(psutil.pid_exists(row["pid"]) and _started_before(row))
+    return bool(time.time() - row["heartbeat"] < STALE_SECONDS)
+
+
+def _started_before(row: sa.RowMapping) -> bool:
+    """A pid is used again after a while: its process must be older than the row's last heartbeat."""
+    try:
+        return bool(psutil.Process(row["pid"]).create_time() <= row["heartbeat"] + 1)
+    except psutil.Error:
+        return False
+
+
+def _refuse_second(connection: sa.Connection, suite: str, run: str) -> None:
+    query = sa.select(db.runs).where(db.runs.c.suite == suite, db.runs.c.status == "running", db.runs.c.id != run)
+    for row in connection.execute(query).mappings():
+        if is_alive(row):
+            raise StoreError(
+                f"suite '{suite}' is being run in this store by process {row['pid']} on {row['host']} "
+                f"(run {row['id']}); wait for it, or stop it with Ctrl-C there"
+            )
+
+
+def _alive() -> dict[str, Any]:
+    return {"heartbeat": time.time(), "pid": os.getpid(), "host": socket.gethostname()}
+
+
+def _variant_row(run: str, position: int, variant: Any) -> dict[str, Any]:
+    settings = {"params": dict(variant.params), "vars": dict(variant.vars), "answer": dict(variant.answer)}
+    return {
+        "run": run, "id": variant.id, "position": position, "label": variant.label, "prompt": variant.prompt,
+        "revision": variant.revision, "model": variant.model, "settings": settings,
+    }  # fmt: skip
+
+
+def _case_row(run: str, position: int, case: Any) -> dict[str, Any]:
+    return {
+        "run": run, "id": case.id, "position": position, "key": case.key, "cluster": case.cluster,
+        "tags": list(case.tags), "inputs": dict(case.inputs), "expected": case.expected,
+    }  # fmt: skip
+
+
+def _request_row(request: Request, identity: str) -> dict[str, Any]:
+    settings = {
+        "params": dict(request.params), "seed": request.seed, "repeat": request.repeat,
+        "answer": dict(request.answer), "logprobs": request.logprobs, "tools": list(request.tools),
+    }  # fmt: skip
+    messages = [m.to_json() for m in request.messages]
+    return {"id": request.id, "model": request.model, "identity": identity, "messages": messages, "settings": settings}
+
+
+def _output_row(output: Output) -> dict[str, Any]:
+    failure = output.failure
+    details = {"logprobs": list(output.logprobs), "tool_calls": list(output.tool_calls), "extra": dict(output.extra)}
+    return {
+        "text": output.text, "finish_reason": output.finish_reason, "prompt_tokens": output.prompt_tokens,
+        "output_tokens": output.output_tokens, "seconds": output.seconds,
+        "first_token_seconds": output.first_token_seconds, "cost": output.cost,
+        "failure": failure and {"kind": failure.kind, "message": failure.message, "retry": failure.retry},
+        "details": {name: value for name, value in details.items() if value},
+    }  # fmt: skip
+
+
+def output_of(row: sa.RowMapping) -> Output:
+    """The record of a row of `outputs`."""
+    details, failure = row["details"], row["failure"]
+    return Output(
+        request_id=row["request"], text=row["text"], finish_reason=row["finish_reason"],
+        prompt_tokens=row["prompt_tokens"], output_tokens=row["output_tokens"], seconds=row["seconds"],
+        first_token_seconds=row["first_token_seconds"], cost=row["cost"],
+        logprobs=tuple(details.get("logprobs", ())), tool_calls=tuple(details.get("tool_calls", ())),
+        extra=details.get("extra", {}), failure=Failure(**failure) if failure else None,
+    )  # fmt: skip
+
+
+def _insert_ignore(connection: sa.Connection) -> Any:
+    """An insert that leaves a row be that is there already: each request is stored once."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        return insert_postgresql(db.requests).on_conflict_do_nothing()
+    return db.requests.insert().prefix_with("OR IGNORE", dialect="sqlite")

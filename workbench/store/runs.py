@@ -1,0 +1,265 @@
+"""What is read of runs: headers, variants, scores as columns, trials a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from workbench.errors import UnknownName
+from workbench.records import Json, Kind, Output, Run, Score, ScoreColumns
+from workbench.store import database as db
+from workbench.store.recording import is_alive, output_of
+
+
+@dataclass(frozen=True, slots=True)
+class VariantRow:
+    id: str
+    position: int
+    label: str
+    prompt: str
+    revision: str
+    model: str
+    settings: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the trials of one variant took; an answer that several trials share is counted for each."""
+
+    trials: int
+    answered: int
+    failed: int
+    prompt_tokens: int
+    output_tokens: int
+    cost: float | None
+    """US dollars; None where the price of any answer is unknown."""
+    seconds: float
+    """Sum of the calls' times."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """All there is to see of one trial."""
+
+    trial_id: str
+    variant_id: str
+    case_id: str
+    repeat: int
+    request_id: str
+    messages: list[Json]
+    inputs: Mapping[str, Json]
+    expected: Json
+    tags: tuple[str, ...]
+    output: Output | None
+    scores: tuple[Score, ...]
+
+
+def list_runs(connection: sa.Connection, suite: str | None = None, limit: int | None = None) -> list[Run]:
+    """The runs, newest first."""
+    query = sa.select(db.runs).order_by(db.runs.c.started.desc(), db.runs.c.id)
+    if suite:
+        query = query.where(db.runs.c.suite == suite)
+    rows = connection.execute(query.limit(limit)).mappings().all()
+    counts = _counts(connection, [row["id"] for row in rows])
+    return [_run_of(row, counts.get(row["id"], (0, 0))) for row in rows]
+
+
+def get_run(connection: sa.Connection, run: str) -> Run:
+    """The run of that id, or of the one id that begins so; `latest` is the newest.
+
+    Raises UnknownName.
+    """
+    ids = list(connection.execute(sa.select(db.runs.c.id).order_by(db.runs.c.started.desc())).scalars())
+    chosen = ids[:1] if run == "latest" else [i for i in ids if i == run] or [i for i in ids if i.startswith(run)]
+    if len(chosen) != 1:
+        raise UnknownName("run", run, chosen or ids)
+    row = connection.execute(sa.select(db.runs).where(db.runs.c.id == chosen[0])).mappings().one()
+    return _run_of(row, _counts(connection, chosen).get(chosen[0], (0, 0)))
+
+
+def run_variants(connection: sa.Connection, run: str) -> list[VariantRow]:
+    query = sa.select(db.variants).where(db.variants.c.run == run).order_by(db.variants.c.position)
+    return [
+        VariantRow(**{name: row[name] for name in VariantRow.__slots__}) for row in connection.execute(query).mappings()
+    ]
+
+
+def run_cases(connection: sa.Connection, run: str) -> list[str]:
+    """The ids of a run's cases, in their order."""
+    query = sa.select(db.cases.c.id).where(db.cases.c.run == run).order_by(db.cases.c.position)
+    return list(connection.execute(query).scalars())
+
+
+def run_scorers(connection: sa.Connection, run: str) -> list[tuple[str, Kind]]:
+    """(name, kind) of each scorer that has a score, in the suite's order where the header tells it."""
+    query = sa.select(db.scores.c.scorer, sa.func.min(db.scores.c.kind)).where(db.scores.c.run == run)
+    kinds = {row[0]: row[1] for row in connection.execute(query.group_by(db.scores.c.scorer))}
+    header = connection.execute(sa.select(db.runs.c.header).where(db.runs.c.id == run)).scalar() or {}
+    order = {name: i for i, name in enumerate(header.get("scorers", []))}
+    return [(name, cast(Kind, kinds[name])) for name in sorted(kinds, key=lambda n: (order.get(n, 99), n))]
+
+
+def score_columns(connection: sa.Connection, run: str, scorer: str) -> ScoreColumns:
+    """The scores of one scorer as columns; a label's value is its position among the labels, sorted."""
+    variants = [v.id for v in run_variants(connection, run)]
+    cases = connection.execute(
+        sa.select(db.cases.c.id, db.cases.c.cluster).where(db.cases.c.run == run).order_by(db.cases.c.position)
+    ).all()
+    at_variant, at_case = _positions(variants), _positions(c.id for c in cases)
+    rows = connection.execute(_scores_query(run, scorer)).all()
+    labels = _positions(sorted({r.label for r in rows if r.label is not None}))
+    scored = [r for r in rows if r.number is not None or r.label is not None]
+    missing = [0] * len(variants)
+    for variant, count in connection.execute(_planned_query(run)):
+        missing[at_variant[variant]] = count
+    for r in scored:
+        missing[at_variant[r.variant]] -= 1
+    return ScoreColumns(
+        scorer=scorer,
+        kind=cast(Kind, rows[0].kind if rows else "number"),
+        variants=tuple(variants),
+        cases=tuple(c.id for c in cases),
+        clusters=tuple(c.cluster for c in cases),
+        variant=[at_variant[r.variant] for r in scored],
+        case=[at_case[r.case] for r in scored],
+        repeat=[r.repeat for r in scored],
+        value=[float(labels[r.label]) if r.number is None else r.number for r in scored],
+        missing=tuple(missing),
+        labels=tuple(labels),
+    )
+
+
+def usage(connection: sa.Connection, run: str) -> dict[str, Usage]:
+    """Variant id → what its trials took."""
+    o, t = db.outputs.c, db.trials.c
+    ok = sa.case((o.finish_reason != "failed", 1), else_=0)
+    query = (
+        sa.select(
+            t.variant, sa.func.count(), sa.func.coalesce(sa.func.sum(ok), 0), sa.func.count(o.number),
+            sa.func.coalesce(sa.func.sum(o.prompt_tokens), 0), sa.func.coalesce(sa.func.sum(o.output_tokens), 0),
+            sa.func.sum(o.cost), sa.func.count(o.cost), sa.func.coalesce(sa.func.sum(o.seconds), 0.0),
+        )
+        .select_from(db.trials.outerjoin(db.outputs, t.output == o.number))
+        .where(t.run == run)
+        .group_by(t.variant)
+    )  # fmt: skip
+    return {
+        variant: Usage(trials, answered, had - answered, int(asked), int(got), cost if priced >= answered else None, s)
+        for variant, trials, answered, had, asked, got, cost, priced, s in connection.execute(query)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFilter:
+    """Which trials to read; None and False mean all."""
+
+    variant: str | None = None
+    case: str | None = None
+    trial: str | None = None
+    failures: bool = False
+    offset: int = 0
+    limit: int | None = None
+
+
+def trial_rows(connection: sa.Connection, run: str, chosen: TrialFilter | None = None) -> Iterator[TrialRow]:
+    """The trials with everything about them, by case, variant and repeat; streams in pages."""
+    chosen = chosen or TrialFilter()
+    query = _trials_query(run, chosen)
+    left, offset = chosen.limit, chosen.offset
+    while left is None or left > 0:
+        size = min(500, left) if left is not None else 500
+        page = connection.execute(query.limit(size).offset(offset)).mappings().all()
+        scores = _scores_of(connection, run, [row["trial_id"] for row in page])
+        for row in page:
+            yield _trial_of(row, scores.get(row["trial_id"], ()))
+        if len(page) < size:
+            return
+        offset += size
+        left = None if left is None else left - size
+
+
+def _trials_query(run: str, chosen: TrialFilter) -> sa.Select[Any]:
+    t, v, c, r, o = db.trials.c, db.variants.c, db.cases.c, db.requests.c, db.outputs
+    query = (
+        sa.select(
+            t.id.label("trial_id"), t.variant.label("variant_id"), t.case.label("case_id"), t.repeat,
+            t.request.label("request_id"), r.messages, c.inputs, c.expected, c.tags, *o.c,
+        )
+        .join_from(db.trials, db.variants, sa.and_(v.run == t.run, v.id == t.variant))
+        .join(db.cases, sa.and_(c.run == t.run, c.id == t.case))
+        .outerjoin(db.requests, r.id == t.request)
+        .outerjoin(db.outputs, o.c.number == t.output)
+        .where(t.run == run)
+        .order_by(c.position, v.position, t.repeat)
+    )  # fmt: skip
+    if chosen.variant:
+        query = query.where(t.variant == chosen.variant)
+    if chosen.case:
+        query = query.where(t.case == chosen.case)
+    if chosen.trial:
+        query = query.where(t.id.startswith(chosen.trial, autoescape=True))
+    if chosen.failures:
+        query = query.where(sa.or_(o.c.number.is_(None), o.c.finish_reason == "failed"))
+    return query
+
+
+def _trial_of(row: sa.RowMapping, scores: tuple[Score, ...]) -> TrialRow:
+    return TrialRow(
+        trial_id=row["trial_id"], variant_id=row["variant_id"], case_id=row["case_id"], repeat=row["repeat"],
+        request_id=row["request_id"], messages=row["messages"] or [], inputs=row["inputs"],
+        expected=row["expected"], tags=tuple(row["tags"]),
+        output=output_of(row) if row["number"] is not None else None, scores=scores,
+    )  # fmt: skip
+
+
+def _scores_of(connection: sa.Connection, run: str, trials: list[str]) -> dict[str, tuple[Score, ...]]:
+    query = sa.select(db.scores).where(db.scores.c.run == run, db.scores.c.trial.in_(trials))
+    found: dict[str, tuple[Score, ...]] = {}
+    for row in connection.execute(query.order_by(db.scores.c.scorer)).mappings():
+        value = row["number"] if row["number"] is not None else row["label"]
+        score = Score(row["trial"], row["scorer"], row["key"], value, row["kind"], row["reason"])
+        found[score.trial_id] = (*found.get(score.trial_id, ()), score)
+    return found
+
+
+def _scores_query(run: str, scorer: str) -> sa.Select[Any]:
+    t, s = db.trials.c, db.scores.c
+    return (
+        sa.select(t.variant, t.case, t.repeat, s.number, s.label, s.kind)
+        .join_from(db.scores, db.trials, sa.and_(t.run == s.run, t.id == s.trial))
+        .where(s.run == run, s.scorer == scorer)
+    )
+
+
+def _planned_query(run: str) -> sa.Select[Any]:
+    t = db.trials.c
+    return sa.select(t.variant, sa.func.count()).where(t.run == run).group_by(t.variant)
+
+
+def _counts(connection: sa.Connection, runs: list[str]) -> dict[str, tuple[int, int]]:
+    """Run → (trials with an answer, trials that failed)."""
+    failed = sa.func.sum(sa.case((db.outputs.c.finish_reason == "failed", 1), else_=0))
+    query = (
+        sa.select(db.trials.c.run, sa.func.count(), failed)
+        .join(db.outputs, db.outputs.c.number == db.trials.c.output)
+        .where(db.trials.c.run.in_(runs))
+        .group_by(db.trials.c.run)
+    )
+    return {run: (had - bad, bad) for run, had, bad in connection.execute(query)}
+
+
+def _run_of(row: sa.RowMapping, counts: tuple[int, int]) -> Run:
+    status = row["status"]
+    if status == "running" and not is_alive(row):
+        status = "interrupted"
+    return Run(
+        id=row["id"], suite=row["suite"], stage=row["stage"], status=status, started=row["started"],
+        ended=row["ended"], planned=row["planned"], answered=counts[0], failed=counts[1], header=row["header"],
+    )  # fmt: skip
+
+
+def _positions(names: Any) -> dict[str, int]:
+    return {name: i for i, name in enumerate(names)}

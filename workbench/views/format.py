@@ -1,0 +1,140 @@
+"""How numbers, ids and foreign text are written for people: always with what they rest on, never raw.
+
+Light on purpose: the command line imports this module at its start.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from workbench.records import Kind
+
+if TYPE_CHECKING:
+    from workbench.stats.paired import PairedComparison
+    from workbench.stats.summary import VariantSummary
+
+NONE = "–"
+MINUS = "−"
+
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, terminal escapes among them; tab and newline are kept
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the direction of text
+    "\u00ad\u200b\u2028\u2029\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # can't be seen
+    "\ud800-\udfff]"  # no characters
+)
+"""What could steer a terminal, reorder text or hide in it."""
+
+
+def printable(text: str) -> str:
+    """Text with everything that could steer a terminal, reorder or hide made visible: `␛[31m`, `⟨U+202E⟩`.
+
+    Newlines and tabs stay; use `one_line` where they may not."""
+    return UNSAFE.sub(lambda found: _visible(ord(found.group())), text)
+
+
+def one_line(text: str) -> str:
+    """Printable text on one line."""
+    return printable(text).replace("\n", "␊").replace("\t", "␉")
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most about `limit` characters, with a note on what is left out."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}… [{limit:,} of {len(text):,} characters shown]"
+
+
+def plural(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def number(value: float, spread: float | None = None) -> str:
+    """A number with as many digits as its uncertainty leaves: two of `spread`; four where there is none."""
+    size = abs(spread) if spread else abs(value) / 100
+    if size == 0 or not math.isfinite(size):
+        return f"{value:g}"
+    digits = 1 - math.floor(math.log10(size))
+    return f"{round(value, digits):,.{max(0, digits)}f}".replace("-", MINUS)
+
+
+def percent(share: float, spread: float | None = None) -> str:
+    """A share in percent, without its sign: whole, or with a decimal where the interval is below a point."""
+    decimals = 1 if spread is not None and 0 < spread < 0.005 else 0
+    text = f"{100 * share:.{decimals}f}"
+    return text.replace("-", MINUS) if float(text) else text.lstrip("-")
+
+
+def interval(bounds: tuple[float, float] | None, kind: Kind) -> str:
+    """`[66, 84]` in percent, or in the number's own unit; empty where there is none."""
+    if bounds is None:
+        return ""
+    half = (bounds[1] - bounds[0]) / 2
+    write = number if kind == "number" else percent
+    return f"[{write(bounds[0], half)}, {write(bounds[1], half)}]"
+
+
+def estimate(summary: VariantSummary) -> str:
+    """A mean with its interval: `76 % [66, 84]`, `1.23 [1.10, 1.36]`; for labels the most frequent."""
+    if summary.mean is None:
+        return ", ".join(f"{one_line(label)} {count}" for label, count in summary.counts[:3]) or NONE
+    half = None if summary.interval is None else (summary.interval[1] - summary.interval[0]) / 2
+    mean = number(summary.mean, half) if summary.kind == "number" else percent(summary.mean, half) + " %"
+    return f"{mean} {interval(summary.interval, summary.kind) or '[?]'}"
+
+
+def difference(comparison: PairedComparison) -> str:
+    """A difference with its interval: `+9 [2, 16]`, in points of percent or the number's own unit."""
+    if comparison.difference is None:
+        return NONE
+    bounds = comparison.interval
+    half = None if bounds is None else (bounds[1] - bounds[0]) / 2
+    write = number if comparison.kind == "number" else percent
+    sign = "+" if comparison.difference > 0 else ""
+    return f"{sign}{write(comparison.difference, half)} {interval(bounds, comparison.kind) or '[?]'}"
+
+
+def p_value(p: float | None) -> str:
+    if p is None:
+        return NONE
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: `12 ms`, `3.4 s`, `2 min 03 s`, `1 h 05 min`."""
+    if value is None:
+        return NONE
+    if value < 0.9995:
+        return f"{1000 * value:.0f} ms"
+    if value < 59.95:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def money(dollars: float | None) -> str:
+    """US dollars; an unknown price is unknown, never 0."""
+    if dollars is None:
+        return "unknown"
+    if dollars == 0:
+        return "$0"
+    return f"${dollars:,.2f}" if dollars >= 1 else f"${dollars:.2g}" if dollars >= 0.0001 else "<$0.0001"
+
+
+def tokens(count: int | None) -> str:
+    return "unknown" if count is None else f"{count:,}"
+
+
+def short_id(identity: str, length: int = 8) -> str:
+    """An id that can be read aloud: its scheme and the first characters of its hash."""
+    scheme, dash, rest = identity.partition("-")
+    return f"{scheme}-{rest[:length]}" if dash else identity[:length]
+
+
+def _visible(code: int) -> str:
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"

@@ -1,0 +1,131 @@
+"""The HTML report: one file that needs nothing else, no script, and lets nothing in an answer become markup.
+
+Jinja escapes every value; the page's content security policy allows only its own style sheet, by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from workbench.records import Score
+from workbench.stats.paired import PairedComparison
+from workbench.stats.summary import VariantSummary
+from workbench.store.runs import TrialRow
+from workbench.views import format as f
+from workbench.views.charts import axis, interval_svg
+from workbench.views.model import RunView, ScorerView
+
+MOST_CASES = 500
+MOST_CELLS = 10_000
+"""Cases × variants shown; a browser stays quick with so many."""
+OUTPUT_CHARS = 4_000
+"""A longer answer is cut, with a note."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseBlock:
+    """One case with what every variant made of it."""
+
+    id: str
+    inputs: str
+    expected: str | None
+    trials: dict[str, list[TrialRow]] = field(default_factory=dict)
+    """By variant id, one for each repeat."""
+
+
+def html_report(view: RunView, rows: Iterable[TrialRow]) -> Iterator[str]:
+    """The page in pieces. Above 500 cases (fewer with many variants) only the first are shown, and it says so."""
+    cases, left_out = _first_cases(rows, max(10, min(MOST_CASES, MOST_CELLS // max(1, len(view.variants)))))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {
+        "printable": f.printable, "one_line": f.one_line, "hash": _style_hash, "estimate": f.estimate,
+        "difference": f.difference, "p_value": f.p_value, "seconds": f.seconds, "money": f.money,
+        "tokens": f.tokens, "short_id": f.short_id, "mark": _mark, "text": _text,
+    }  # fmt: skip
+    template = environment.get_template("report.html")
+    header = dict(view.run.header)
+    suite_text = header.pop("suite", None)
+    return template.generate(
+        view=view, labels=view.labels, cases=cases, left_out=left_out, suite_text=suite_text,
+        header=json.dumps(header, ensure_ascii=False, indent=1, default=str),
+        drawn={s.name: _drawn(s) for s in view.scorers},
+        marked=[s.name for s in view.scorers if s.kind in ("pass", "fraction")],
+    )  # fmt: skip
+
+
+def _first_cases(rows: Iterable[TrialRow], most: int) -> tuple[list[CaseBlock], int]:
+    """The first cases with their trials, and how many trials of other cases there are."""
+    cases: dict[str, CaseBlock] = {}
+    left_out = 0
+    for row in rows:
+        block = cases.get(row.case_id)
+        if block is None:
+            if len(cases) >= most:
+                left_out += 1
+                continue
+            expected = None if row.expected is None else _text(row.expected)
+            block = cases[row.case_id] = CaseBlock(row.case_id, _text(dict(row.inputs)), expected)
+        block.trials.setdefault(row.variant_id, []).append(row)
+    return list(cases.values()), left_out
+
+
+def _drawn(scorer: ScorerView) -> dict[str, dict[str, str]]:
+    """For a scorer the drawings of its means and of its differences, by variant."""
+    means = [s for s in scorer.summaries if s.interval is not None]
+    ends = axis([s.interval for s in means if s.interval], symmetric=False) if scorer.kind == "number" else (0.0, 1.0)
+    differences = [c for c in scorer.comparisons if c.interval is not None]
+    reach = axis([c.interval for c in differences if c.interval], symmetric=True)
+    return {
+        "mean": {s.variant: _svg(s, s.mean, ends) for s in means},
+        "difference": {c.variant: _svg(c, c.difference, reach) for c in differences},
+    }
+
+
+def _svg(row: VariantSummary | PairedComparison, middle: float | None, ends: tuple[float, float]) -> str:
+    low, high = row.interval or (0.0, 0.0)
+    return interval_svg(low, middle or 0.0, high, *ends)
+
+
+def _mark(trials: list[TrialRow] | None, scorer: str) -> tuple[str, str, str]:
+    """(class, mark, words) of a cell: colour is never alone. Repeats give a share, `3/5`."""
+    if not trials:
+        return "none", "·", "not asked yet"
+    values = [_value(trial.scores, scorer) for trial in trials]
+    scored = [value for value in values if value is not None]
+    if not scored:
+        failed = any(t.output is not None and t.output.failure is not None for t in trials)
+        return ("fail", "!", "failed") if failed else ("none", "·", "not scored")
+    mean = sum(scored) / len(scored)
+    shade = "yes" if mean >= 0.995 else "no" if mean <= 0.005 else "part"
+    if shade != "part":
+        mark = "✓" if shade == "yes" else "✗"
+    elif set(scored) <= {0.0, 1.0}:
+        mark = f"{sum(scored):.0f}/{len(scored)}"
+    else:
+        mark = f"{mean:.2f}"
+    return shade, mark, f"{mean:.2f}"
+
+
+def _value(scores: tuple[Score, ...], scorer: str) -> float | None:
+    return next((float(s.value) for s in scores if s.scorer == scorer and isinstance(s.value, (int, float))), None)
+
+
+def _text(value: object) -> str:
+    """A JSON value or an answer as text to read, cut where it is too long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1, default=str)
+    return f.printable(f.shorten(text, OUTPUT_CHARS))
+
+
+def _style_hash(style: str) -> str:
+    """The source expression of a style sheet for a content security policy (CSP level 3, §2.3.1)."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

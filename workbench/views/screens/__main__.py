@@ -1,0 +1,5 @@
+"""What `workbench ui` gives to Streamlit."""
+
+from workbench.views.screens import show
+
+show()

@@ -181,14 +181,22 @@ def test_a_file_of_the_hub_is_fetched_once(tiny: Path, tmp_path: Path) -> None:
     assert "the model hub cannot be reached" in find("hf:owner/repo/more.gguf", home, address)
 
 
-def test_missing_packages_name_the_extra(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    extra = r"pip install 'prompt-workbench\[llama\]'"
+EXTRA = r"pip install 'prompt-workbench\[llama\]'"
+
+
+def test_a_missing_hub_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModelError, match=extra):
+    with pytest.raises(ModelError, match=EXTRA):
         files.find({"path": "hf:owner/repo/tiny.gguf"})
+
+
+def test_a_missing_llama_cpp_names_the_extra(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
     library.load.cache_clear()
-    monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    with pytest.raises(ModelError, match=extra):
+    monkeypatch.setattr(library, "import_module", missing)
+    with pytest.raises(ModelError, match=EXTRA):
         LlamaEngine(Model("a", "llama", {"path": str(tiny)}))
     library.load.cache_clear()
 

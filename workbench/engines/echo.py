@@ -1,11 +1,12 @@
 """Answers from a script: deterministic, instant, free. For trying out suites, for demos and for tests.
 
     engine: echo
-    answers: {"capital of (\\w+)": [Paris, Lyon], "hello": "hello yourself"}
-    delay: 0.1                # seconds before an answer's first word
-    tokens_per_second: 50     # then so many words a second; without it all at once
-    fail: {"poison": {kind: refused, message: no, retry: false}, "slow": timeout}
-    fail_first: 2             # the first two requests fail with kind `server`; asking again helps
+    options:
+      answers: {'capital of (\\w+)': [Paris, Lyon], hello: hello yourself}
+      delay: 0.1                # seconds before an answer's first word
+      tokens_per_second: 50     # then so many words a second; without it all at once
+      fail: {poison: {kind: refused, message: no, retry: false}, slow: timeout}
+      fail_first: 2             # the first two requests fail with kind `server`; asking again helps
 
 A question is looked up as it stands, then the keys are searched in it as regular expressions, in their
 order; what has no answer is echoed. Of several answers the first is given, or at a temperature above 0 the

@@ -4,7 +4,7 @@
     model: our-model
     base_url: http://127.0.0.1:8000/v1    # default: OPENAI_BASE_URL, else OpenAI itself
     api_key_env: HOUSE_KEY                # default: OPENAI_API_KEY; with a base_url of its own: no key is sent
-    seed: true                            # send seeds; default: yes, but not to OpenAI, which retired them
+    options: {seed: true}                 # send seeds; default: yes, but not to OpenAI, which retired them
     limits: {concurrency: 8, timeout: 60, requests_per_minute: 500}     # timeout: seconds without a byte
 
 Parameters go out under the names they have (https://platform.openai.com/docs/api-reference/chat/create);

@@ -82,7 +82,8 @@ class _Answer:
 class LlamaEngine:
     """A GGUF model. Settings: `path` (see `files.find`), `quantise`, `context` (tokens), `threads`,
     `batch` (prompt tokens evaluated at once), `seed` (for requests that bring none), `exact`, and `raw`
-    (the messages' texts, a line apart, without the chat template).
+    (the messages' texts, a line apart, without the chat template); in workbench.yaml `threads`, `batch`,
+    `seed` and `exact` stand under `options`.
 
     Raises ModelError for a wrong setting, a missing or damaged file, or where llama-cpp-python is missing.
     """

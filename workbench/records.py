@@ -210,6 +210,8 @@ class Request:
     tools: tuple[Json, ...] = ()
     stream: bool = False
     """Yield a `Piece` for new text as it comes; not part of the id."""
+    alone: bool = False
+    """To be served by itself, from an empty cache, to measure its latency; not part of the id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,14 @@
-"""A loaded model with its KV cache: one sequence, evaluated token by token."""
+"""A loaded model with its KV cache, and one batch that is filled and evaluated.
+
+The cache is unified: its cells are shared by all sequences, and copying a sequence marks cells and moves
+no data.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import ctypes
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,108 +16,145 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.engines.llama import library
-from workbench.engines.llama.sampling import Chain
 from workbench.errors import EngineError
-
-EXACT_STEP = 64
-"""Tokens of a prompt evaluated at once in exact mode: 8 % slower than 512 at a time (SmolLM2 Q4_1, 2 cores),
-and up to 63 tokens that two prompts share are evaluated again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How a context is made."""
 
-    tokens: int
-    """What prompt and answer may have together."""
+    cells: int
+    """Tokens that the cache holds, all sequences together."""
     batch: int
+    """Tokens evaluated at once."""
     threads: int
-    exact: bool
+    sequences: int
 
 
 class Context:
-    """Weights and cache; `close` frees both. Raises EngineError where the model cannot be loaded."""
+    """Weights, cache and batch; `close` frees all. Raises EngineError where the model can't be loaded."""
 
     def __init__(self, path: Path, shape: Shape) -> None:
         self._lib = lib = library.load()
-        self._step = EXACT_STEP if shape.exact else shape.batch
-        self._exact = shape.exact
+        self.cells, self.batch, self.sequences = shape.cells, shape.batch, shape.sequences
         self._model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
         if not self._model:
             raise EngineError(f"{path} cannot be loaded: {library.explain()}")
-        params = lib.llama_context_default_params()
-        params.n_ctx = shape.tokens
-        params.n_batch = params.n_ubatch = self._step
-        params.n_threads = params.n_threads_batch = shape.threads
-        params.n_seq_max = 1
-        self._context = lib.llama_init_from_model(self._model, params)
-        if not self._context:
+        self.handle = lib.llama_init_from_model(self._model, _params(lib, shape))
+        if not self.handle:
             lib.llama_model_free(self._model)
             raise EngineError(
-                f"no memory for {shape.tokens} tokens of context: {library.explain()}; set a smaller `context`"
+                f"no memory for {shape.cells} tokens of context: {library.explain()}; set a smaller `context`"
             )
-        self._memory = lib.llama_get_memory(self._context)
-        self._size: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
-        self._cached: list[int] = []
-        """The tokens in the cache, in order."""
-        self._whole = 0
-        """How many of them were evaluated in whole steps of a prompt."""
+        self._memory = lib.llama_get_memory(self.handle)
+        self.vocabulary_size: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
+        self._count = 0
+        self._make_batch(shape.batch)
 
     def close(self) -> None:
-        if self._context:
-            self._lib.llama_free(self._context)
+        if self.handle:
+            self._lib.llama_free(self.handle)
             self._lib.llama_model_free(self._model)
-            self._context = None
+            self.handle = None
 
-    def evaluate(self, prompt: Sequence[int]) -> Iterator[None]:
-        """Bring the cache to the end of the prompt, one step each time the iterator is advanced."""
-        keep = self._keep(prompt)
-        for start in range(keep, len(prompt), self._step):
-            part = prompt[start : start + self._step]
-            self._decode(part)
-            if len(part) == self._step:
-                self._whole = start + self._step
-            yield
+    def add(self, token: int, position: int, sequence: int | None, wanted: bool) -> int:
+        """Adds a token to the batch; returns its entry. Logits can be had of it only where `wanted`."""
+        entry = self._count
+        self._tokens[entry] = token
+        self._positions[entry] = position
+        self._sequences[entry] = sequence
+        self._wanted[entry] = wanted
+        self._count = entry + 1
+        return entry
 
-    def advance(self, token: int) -> None:
-        """Evaluate one sampled token."""
-        self._decode([token])
+    def decode(self) -> None:
+        """Evaluates the batch and empties it."""
+        self._entries.n_tokens, self._count = self._count, 0
+        code = self._lib.llama_decode(self.handle, self._entries)
+        if code != 0:
+            count = self._entries.n_tokens
+            raise EngineError(f"llama.cpp could not evaluate {count} tokens: {library.explain()} (code {code})")
 
-    def sample(self, chain: Chain) -> int:
-        """The next token, drawn by the chain, which also takes note of it."""
-        return int(self._lib.llama_sampler_sample(chain.handle, self._context, -1))
+    def row(self, entry: int) -> Row:
+        """The logits of an entry of the last batch; they hold until the next `decode`."""
+        return Row(self, entry)
 
+    def copy(self, source: int | None, target: int, end: int) -> None:
+        """The target sequence begins with the first `end` tokens of the source."""
+        self._lib.llama_memory_seq_cp(self._memory, source, target, 0, end)
+
+    def trim(self, sequence: int, start: int) -> None:
+        """Drops a sequence's tokens from `start` on; cells that no other sequence holds become free."""
+        self._lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
+
+    def clear(self) -> None:
+        self._lib.llama_memory_clear(self._memory, True)
+
+    @cached_property
+    def can_branch(self) -> bool:
+        """Recurrent and hybrid models keep a state that can't be cut back or shared."""
+        lib, model = self._lib, self._model
+        return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
+
+    def _make_batch(self, size: int) -> None:
+        """The arrays of a llama_batch, written in place; each entry belongs to one sequence."""
+        lib = self._lib
+        self._tokens: Any = (lib.llama_token * size)()
+        self._positions: Any = (lib.llama_pos * size)()
+        self._sequences: Any = (lib.llama_seq_id * size)()
+        self._wanted: Any = (ctypes.c_int8 * size)()
+        self._ones: Any = (ctypes.c_int32 * size)(*([1] * size))
+        pointer = ctypes.POINTER(lib.llama_seq_id)
+        at, width = ctypes.addressof(self._sequences), ctypes.sizeof(lib.llama_seq_id)
+        self._places = (pointer * size)(*(ctypes.cast(at + i * width, pointer) for i in range(size)))
+        self._entries = lib.llama_batch(
+            n_tokens=0,
+            token=self._tokens,
+            embd=None,
+            pos=self._positions,
+            n_seq_id=self._ones,
+            seq_id=self._places,
+            logits=self._wanted,
+        )
+
+
+class Row:
+    """The logits after one token."""
+
+    def __init__(self, context: Context, entry: int) -> None:
+        self._context, self._entry = context, entry
+
+    def sample(self, chain: Any) -> int:
+        """The next token, drawn by a sampler chain of llama.cpp, which also takes note of it."""
+        return int(self._context._lib.llama_sampler_sample(chain, self._context.handle, self._entry))
+
+    @cached_property
+    def logits(self) -> NDArray[np.float32]:
+        pointer = self._context._lib.llama_get_logits_ith(self._context.handle, self._entry)
+        values: NDArray[np.float32] = np.ctypeslib.as_array(pointer, (self._context.vocabulary_size,))
+        return values
+
+    @cached_property
+    def best(self) -> int:
+        """The most probable token."""
+        return int(self.logits.argmax())
+
+    @cached_property
     def log_probabilities(self) -> NDArray[np.float64]:
         """Natural logarithms of the model's own distribution of the next token, before any sampler."""
-        pointer = self._lib.llama_get_logits_ith(self._context, -1)
-        logits: NDArray[np.float64] = np.ctypeslib.as_array(pointer, (self._size,)).astype(np.float64)
-        logits -= logits.max()
-        logits -= np.log(np.exp(logits).sum())
-        return logits
+        values = self.logits.astype(np.float64)
+        values -= values.max()
+        values -= np.log(np.exp(values).sum())
+        return values
 
-    def _keep(self, prompt: Sequence[int]) -> int:
-        """Drop from the cache what the prompt does not begin with; returns how many tokens stay.
 
-        At least the last token is evaluated again: its logits are wanted.
-        """
-        same = 0
-        for cached, wanted in zip(self._cached, prompt[:-1], strict=False):
-            if cached != wanted:
-                break
-            same += 1
-        if self._exact:
-            same = min(same, self._whole) // self._step * self._step
-        if not self._lib.llama_memory_seq_rm(self._memory, 0, same, -1):
-            # Recurrent models cannot go back to the middle of a sequence.
-            self._lib.llama_memory_clear(self._memory, True)
-            same = 0
-        del self._cached[same:]
-        self._whole = min(self._whole, same)
-        return same
-
-    def _decode(self, tokens: Sequence[int]) -> None:
-        ids: Any = (self._lib.llama_token * len(tokens))(*tokens)
-        code = self._lib.llama_decode(self._context, self._lib.llama_batch_get_one(ids, len(tokens)))
-        if code != 0:
-            raise EngineError(f"llama.cpp could not evaluate {len(tokens)} tokens: {library.explain()} (code {code})")
-        self._cached += tokens
+def _params(lib: Any, shape: Shape) -> Any:
+    params = lib.llama_context_default_params()
+    params.n_ctx = shape.cells
+    params.n_batch = params.n_ubatch = shape.batch
+    params.n_threads = params.n_threads_batch = shape.threads
+    params.n_seq_max = shape.sequences
+    params.kv_unified = True
+    params.swa_full = True  # a sliding window would drop what a branch may still need
+    params.no_perf = True
+    return params

@@ -1,11 +1,11 @@
-"""llama.cpp in this process: one request after the other, plain and correct.
+"""llama.cpp in this process: all requests at hand are answered as one batch over one trie (`scheduler`).
 
-What the previous request left in the KV cache is used again as far as the two prompts begin alike. That
-changes the shape in which the rest is evaluated, and so, with quantised weights, the last digits of the
-logits: of 100 greedy answers of 32 tokens (SmolLM2, Q4_1, film reviews) 34 were another text than from an
-empty cache. So the setting `exact: true`: prompts are evaluated in steps of 64 tokens and only whole steps
-of a prompt are used again. Every evaluation then has the shape it would have from an empty cache, and the
-answer is the same bit for bit whatever came before.
+In company the last digits of a logit differ from those alone, since llama.cpp's kernels for one token and
+for many differ with quantised weights: a greedy answer alone and in a batch may be another text. The order
+depends on the requests alone, so the same plan on the same machine and version gives the same answers.
+With the setting `exact: true` each request is evaluated from an empty cache as if it were alone: slower,
+and the same bit for bit whatever came before or beside it. Models whose state can't be branched (recurrent,
+hybrid) are always asked so.
 
 Tokens of an answer are counted without the one that ends it.
 """
@@ -13,10 +13,8 @@ Tokens of an answer are counted without the one that ends it.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -24,18 +22,25 @@ import psutil
 
 from workbench.engines.base import Capabilities, Piece, Requests, failed
 from workbench.engines.llama import chat, files, library, quantise
+from workbench.engines.llama.answer import MOST_LOGPROBS, Answer, Choice
 from workbench.engines.llama.context import Context, Shape
 from workbench.engines.llama.lock import Turn
 from workbench.engines.llama.sampling import PARAMS, Chain, GrammarError, Sampling, grammar_of
-from workbench.engines.llama.stream import TextStream
+from workbench.engines.llama.scheduler import Counters, Scheduler
 from workbench.engines.llama.vocabulary import Vocabulary
 from workbench.errors import ModelError, suggest
 from workbench.records import Json, Message, Model, Output, Request
 
 DEFAULT_CONTEXT = 4096
+BRANCHES = 48
+"""Answers alive at once."""
+SEQUENCES = 128
+CACHE_SHARE = 0.25
+"""Of the free memory: what the cache may take beyond one request's context."""
+MOST_AT_ONCE = 20_000
+"""Requests taken together."""
 IDLE_SECONDS = 0.2
 """How long to wait for requests at a time when there is nothing to do."""
-MOST_LOGPROBS = 100
 _SETTINGS: dict[str, type[str] | type[int]] = {
     "path": str,
     "quantise": str,
@@ -46,37 +51,6 @@ _SETTINGS: dict[str, type[str] | type[int]] = {
     "exact": bool,
     "raw": bool,
 }
-
-
-@dataclass(slots=True)
-class _Answer:
-    """One request on its way."""
-
-    request: Request
-    prompt: list[int]
-    sampling: Sampling
-    seed: int
-    stream: TextStream
-    limit: int
-    """How many tokens it may have."""
-    started: float = field(default_factory=time.perf_counter)
-    first: float | None = None
-    count: int = 0
-    finish: str = ""
-    """Empty while it is not done."""
-    logprobs: list[Json] = field(default_factory=list)
-
-    def output(self) -> Output:
-        return Output(
-            self.request.id,
-            self.stream.text,
-            self.finish,
-            prompt_tokens=len(self.prompt),
-            output_tokens=self.count,
-            seconds=time.perf_counter() - self.started,
-            first_token_seconds=self.first,
-            logprobs=tuple(self.logprobs),
-        )
 
 
 class LlamaEngine:
@@ -96,6 +70,7 @@ class LlamaEngine:
         self._source = files.find(self._settings)
         self.vocabulary = Vocabulary(self._source)
         self._context: Context | None = None
+        self._scheduler: Scheduler[Answer] | None = None
 
     @classmethod
     def preview(cls, model: Model) -> dict[str, object]:
@@ -119,9 +94,10 @@ class LlamaEngine:
             seeds=True,
             repeatable=True,
             logprobs=MOST_LOGPROBS,
+            choices=True,
             grammar=True,
             schema=True,
-            max_context=self._shape.tokens,
+            max_context=self._tokens_at_most,
             params=PARAMS,
         )
 
@@ -142,21 +118,24 @@ class LlamaEngine:
 
     def describe(self) -> dict[str, object]:
         """Loads no weights and makes no quantisation."""
-        return {**described(self._source, self.vocabulary, self._form), "context": self._shape.tokens}
+        return {**described(self._source, self.vocabulary, self._form), "context": self._tokens_at_most}
 
     def generate(self, requests: Requests) -> Iterator[Piece | Output]:
-        """Requests are answered in the order in which they come; see `engines.base.Engine`."""
+        """All requests that are at hand are answered together; see `engines.base.Engine`."""
         with Turn() as turn:
             while True:
-                ready = requests.take(1, 0)
+                ready = requests.take(MOST_AT_ONCE, 0)
                 if not ready:
                     turn.give_back()  # another process may decode while we wait
                     if requests.closed:
                         return
-                    ready = requests.take(1, IDLE_SECONDS)
-                for request in ready:
+                    ready = requests.take(MOST_AT_ONCE, IDLE_SECONDS)
+                if ready:
                     turn.take()
-                    yield from self._answer(request, requests)
+                    yield from self._answer(ready, requests)
+
+    def work(self) -> dict[str, float]:
+        return {} if self._scheduler is None else asdict(self._scheduler.counters)
 
     def close(self) -> None:
         if self._context is not None:
@@ -164,11 +143,17 @@ class LlamaEngine:
             self._context = None
 
     @cached_property
+    def _tokens_at_most(self) -> int:
+        """What one request may have, prompt and answer together."""
+        return _context_size(self._settings, self.vocabulary)
+
+    @cached_property
     def _shape(self) -> Shape:
-        settings = self._settings
-        tokens = _context_size(settings, self.vocabulary)
-        batch = min(settings.get("batch", 512), tokens)
-        return Shape(tokens, batch, settings.get("threads") or physical_cores(), settings.get("exact", False))
+        settings, most = self._settings, self._tokens_at_most
+        affordable = int(psutil.virtual_memory().available * CACHE_SHARE) // self.vocabulary.cell_bytes
+        cells = max(most, min(most * 4, affordable))
+        batch = min(settings.get("batch", 512), cells)
+        return Shape(cells, batch, settings.get("threads") or physical_cores(), SEQUENCES)
 
     def _tokens(self, request: Request) -> list[int]:
         messages = request.messages
@@ -176,79 +161,91 @@ class LlamaEngine:
             messages = (Message.of("raw", "\n".join(message.text for message in messages)),)
         return chat.tokens(messages, self.vocabulary)
 
-    def _loaded(self) -> Context:
-        if self._context is None:
+    def _opened(self) -> Scheduler[Answer]:
+        if self._context is None or self._scheduler is None:
+            counters = self._scheduler.counters if self._scheduler else Counters()
             self._context = Context(self.path, self._shape)
-        return self._context
+            self._scheduler = Scheduler(self._context, BRANCHES, counters)
+        return self._scheduler
 
-    def _answer(self, request: Request, requests: Requests) -> Iterator[Piece | Output]:
+    def _answer(self, requests: list[Request], source: Requests) -> Iterator[Piece | Output]:
+        """Answers a set of requests, together or one by one."""
+        scheduler = self._opened()
+        answers: list[Answer] = []
+        for request in requests:
+            try:
+                answers.append(self._prepared(request))
+            except (chat.ChatError, GrammarError, ModelError) as error:
+                yield failed(request, "refused", str(error))
+            except _TooLongError as error:
+                yield failed(request, "too_long", str(error))
+        one_by_one = self._settings.get("exact", False) or not self._context.can_branch  # type: ignore[union-attr]
+        apart = one_by_one or any(answer.request.alone for answer in answers)
+        for group in [[answer] for answer in answers] if apart else [answers] if answers else []:
+            if one_by_one or group[0].request.alone:
+                scheduler.forget()
+            yield from self._together(group, scheduler, source)
+
+    def _together(
+        self, answers: list[Answer], scheduler: Scheduler[Answer], source: Requests
+    ) -> Iterator[Piece | Output]:
+        alone = len(answers) == 1
+        alive = dict.fromkeys(answers)
+        streaming = [answer for answer in answers if answer.request.stream]
+
+        def cancelled() -> list[Answer]:
+            gone = source.cancelled()
+            return [answer for answer in alive if answer.request.id in gone] if gone else []
+
         try:
-            context = self._loaded()
-            answer = self._prepared(request)
-            room = self._shape.tokens - len(answer.prompt)
-            if room <= 0:
-                message = (
-                    f"the prompt has {len(answer.prompt)} tokens and the context holds {self._shape.tokens}; "
-                    "shorten it or set a larger `context`"
-                )
-                yield failed(request, "too_long", message)
-                return
-            with closing(Chain(answer.sampling, self.vocabulary, answer.seed)) as chain:
-                chain.build(answer.prompt, self._shape.tokens, grammar_of(request.answer))
-                for text in self._steps(answer, context, chain):
-                    if text and request.stream:
-                        yield Piece(request.id, text)
-                    if request.id in requests.cancelled():
-                        yield failed(request, "cancelled", "nobody waits for this answer any more")
-                        return
-            yield answer.output()
-        except (chat.ChatError, GrammarError, ModelError) as error:
-            yield failed(request, "refused", str(error))
+            for step in scheduler.run([a for a in answers if not a.finish], cancelled):
+                for answer in streaming:
+                    yield from answer.take_pieces()
+                for answer in step.dropped:
+                    del alive[answer]
+                    yield answer.cancelled()
+                for answer in step.over:
+                    del alive[answer]
+                    yield answer.output(alone)
+            for answer in alive:  # those that may have no token
+                yield answer.output(alone)
+        finally:
+            for answer in answers:
+                answer.close()
 
-    def _prepared(self, request: Request) -> _Answer:
+    def _prepared(self, request: Request) -> Answer:
         sampling = Sampling.from_params(request.params)
         prompt = self._tokens(request)
         if not prompt:
             raise chat.ChatError("the prompt is empty; write something into it")
-        room = max(self._shape.tokens - len(prompt), 0)
+        if "choices" in request.answer:
+            choices = {str(c): self.vocabulary.tokens(str(c), special=False) for c in request.answer["choices"]}
+            if not choices or not all(choices.values()):
+                raise chat.ChatError("every choice needs a text; give at least one")
+            self._check_room(len(prompt) + max(map(len, choices.values())) - 1)
+            return Choice(request, prompt, choices, self.vocabulary)
+        self._check_room(len(prompt))
+        room = self._tokens_at_most - len(prompt)
         limit = room if sampling.max_tokens < 0 else min(sampling.max_tokens, room)
-        seeds = (sampling.seed, request.seed, self._settings.get("seed"), 0)
-        seed = next(seed for seed in seeds if seed is not None)
-        return _Answer(request, prompt, sampling, seed, TextStream(sampling.stop), limit)
+        answer = Answer(request, prompt, limit, sampling, self.vocabulary)
+        grammar = grammar_of(request.answer)
+        if not sampling.takes_the_best or grammar:
+            seeds = (sampling.seed, request.seed, self._settings.get("seed"), 0)
+            chain = Chain(sampling, self.vocabulary, next(seed for seed in seeds if seed is not None))
+            answer.sample_with(chain)
+            chain.build(prompt, self._tokens_at_most, grammar)
+        return answer
 
-    def _steps(self, answer: _Answer, context: Context, chain: Chain) -> Iterator[str]:
-        """Answers; gives back, after each step, the text that has become certain."""
-        for _ in context.evaluate(answer.prompt):
-            yield ""
-        while not answer.finish:
-            if answer.count == answer.limit:
-                answer.finish = "length"
-                break
-            token = context.sample(chain)
-            answer.first = answer.first or time.perf_counter() - answer.started
-            if self.vocabulary.is_end(token):
-                answer.finish = "stop"
-                break
-            answer.count += 1
-            if answer.request.logprobs:
-                answer.logprobs.append(self._logprob(token, context, answer.request.logprobs))
-            text = answer.stream.push(self.vocabulary.piece(token))
-            if answer.stream.stopped:
-                answer.finish = "stop"
-            elif answer.count < answer.limit:
-                context.advance(token)
-            yield text
-        yield answer.stream.finish()
+    def _check_room(self, tokens: int) -> None:
+        if tokens >= self._tokens_at_most:
+            raise _TooLongError(
+                f"the prompt has {tokens} tokens and the context holds {self._tokens_at_most}; "
+                "shorten it or set a larger `context`"
+            )
 
-    def _logprob(self, token: int, context: Context, top: int) -> Json:
-        values = context.log_probabilities()
-        best = values.argsort()[::-1][: min(top, MOST_LOGPROBS)]
-        shown = self.vocabulary.shown
-        return {
-            "token": shown(token),
-            "logprob": float(values[token]),
-            "top": [[shown(int(i)), float(values[i])] for i in best],
-        }
+
+class _TooLongError(Exception):
+    """A request that would not fit even alone."""
 
 
 def described(path: Path, vocabulary: Vocabulary, form: str | None) -> dict[str, object]:

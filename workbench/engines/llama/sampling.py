@@ -92,6 +92,12 @@ class Sampling:
     def greedy(self) -> bool:
         return self.temperature <= 0
 
+    @property
+    def takes_the_best(self) -> bool:
+        """Whether the model's most probable token is always taken: greedy, and nothing moves a logit."""
+        penalties = (self.repeat_penalty, self.frequency_penalty, self.presence_penalty)
+        return self.greedy and penalties == (1.0, 0.0, 0.0) and not self.dry_multiplier and not self.logit_bias
+
 
 PARAMS = frozenset(field.name for field in fields(Sampling))
 

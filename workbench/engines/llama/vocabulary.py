@@ -52,6 +52,19 @@ class Vocabulary:
         architecture = self.metadata.get("general.architecture", "")
         return int(self.metadata.get(f"{architecture}.context_length", 2048))
 
+    @property
+    def cell_bytes(self) -> int:
+        """Memory of one token in the KV cache, in 16 bits; a generous guess where the file does not say."""
+
+        def told(name: str, default: int) -> int:
+            value = self.metadata.get(f"{self.metadata.get('general.architecture', '')}.{name}", "")
+            return int(value) if value.isdigit() else default
+
+        heads = told("attention.head_count", 32)
+        size = told("embedding_length", 4096) // max(heads, 1)
+        keys, values = told("attention.key_length", size), told("attention.value_length", size)
+        return told("block_count", 32) * told("attention.head_count_kv", heads) * (keys + values) * 2
+
     @cached_property
     def special(self) -> dict[str, int]:
         """Text → id of the tokens that plain text must never become: control and unknown tokens, and

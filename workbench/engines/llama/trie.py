@@ -1,0 +1,147 @@
+"""One trie over tokens: the prompts of all requests at hand, and their answers as they grow.
+
+A node is a stretch of tokens that everything below it begins with. Its tokens are evaluated once, into a
+*sequence* of the KV cache; a branch copies the marks of that sequence (`llama_memory_seq_cp`), no data.
+
+Invariants
+- `done` tokens of a node are in the cache; a child begins only when its parent is done.
+- The cells of a node live as long as a sequence claims them: its own, or that of a node below it.
+- A node that still has children or trials to begin can always find such a sequence (`holder`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A log-probability that is wanted: of `token`, after `depth` tokens of the path."""
+
+    depth: int
+    token: int
+    trial: Any
+    choice: int
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A stretch of tokens; see the module's docstring."""
+
+    parent: Node | None
+    tokens: list[int]
+    start: int
+    """How many tokens stand before it on its path."""
+    answer: bool = False
+    """Sampled tokens, not a prompt's."""
+    again: bool = False
+    """Its tokens were evaluated before, and dropped for room."""
+    done: int = 0
+    seq: int | None = None
+    begun: bool = False
+    shared: bool = False
+    """More than one request goes through it and on: worth keeping for the next requests."""
+    trials: list[Any] = field(default_factory=list)
+    """What is sampled at its end."""
+    reads: list[Read] = field(default_factory=list)
+    prompts: dict[int, Node] = field(default_factory=dict)
+    """Children that continue a prompt, by their first token."""
+    children: list[Node] = field(default_factory=list)
+    """All children: prompts and answers."""
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+    @property
+    def complete(self) -> bool:
+        return self.done == len(self.tokens)
+
+    @property
+    def needed(self) -> bool:
+        """Something is still to begin here: a child, or the first token of a trial."""
+        return bool(self.trials) or any(not child.begun for child in self.children)
+
+    @property
+    def wanted(self) -> set[int]:
+        """Depths at which logits are wanted."""
+        depths = {read.depth for read in self.reads}
+        return depths | {self.end} if self.trials else depths
+
+    def add(self, child: Node) -> Node:
+        self.children.append(child)
+        if not child.answer:
+            self.prompts.setdefault(child.tokens[0], child)
+        return child
+
+    def remove(self, child: Node) -> None:
+        self.children.remove(child)
+        if self.prompts.get(child.tokens[0]) is child:
+            del self.prompts[child.tokens[0]]
+
+    def holder(self) -> int | None:
+        """A sequence that holds the whole path to this node's evaluated end."""
+        if self.seq is not None:
+            return self.seq
+        return next((seq for child in self.children if child.begun and (seq := child.holder()) is not None), None)
+
+
+class Trie:
+    """The prompts, as a radix tree. `on_split` is told of each node that is cut: the upper part, the lower."""
+
+    def __init__(self, on_split: Callable[[Node, Node], None]) -> None:
+        self.root = Node(None, [], 0, begun=True)
+        self._on_split = on_split
+
+    def insert(self, path: Sequence[int], again: bool = False) -> Node:
+        """The node that ends where the path ends; made, and others split, as need be."""
+        node, depth = self.root, 0
+        while depth < len(path):
+            child = node.prompts.get(path[depth])
+            if child is None:
+                node.shared = node.shared or bool(node.prompts or node.trials or node.reads)
+                return node.add(Node(node, list(path[depth:]), depth, again=again))
+            same = _common(child.tokens, path, depth)
+            if same < len(child.tokens):
+                child = self._split(child, same)
+            node, depth = child, depth + same
+        return node
+
+    def last_token(self, node: Node) -> Node:
+        """A node for the last token of one that is in the cache already: its logits are wanted once more."""
+        upper = self._split(node, len(node.tokens) - 1) if len(node.tokens) > 1 else node.parent
+        assert upper is not None
+        tail = Node(upper, [node.tokens[-1]], node.end - 1, again=True)
+        return upper.add(tail)
+
+    def walk(self) -> Iterator[Node]:
+        """All prompt nodes, depth first, in the order of insertion."""
+        stack = list(reversed(self.root.children))
+        while stack:
+            node = stack.pop()
+            if not node.answer:
+                yield node
+                stack.extend(reversed(node.children))
+
+    def _split(self, node: Node, at: int) -> Node:
+        """Cuts a node that is complete or not begun; returns the upper part, which takes its place."""
+        assert node.parent is not None
+        upper = Node(node.parent, node.tokens[:at], node.start, again=node.again, begun=node.begun, shared=True)
+        siblings = node.parent.children
+        siblings[siblings.index(node)] = upper
+        if node.parent.prompts.get(upper.tokens[0]) is node:
+            node.parent.prompts[upper.tokens[0]] = upper
+        node.tokens, node.start, node.parent = node.tokens[at:], node.start + at, upper
+        upper.done, node.done = min(node.done, at), max(node.done - at, 0)
+        upper.reads = [read for read in node.reads if read.depth <= upper.end]
+        node.reads = [read for read in node.reads if read.depth > upper.end]
+        upper.add(node)
+        self._on_split(upper, node)
+        return upper
+
+
+def _common(tokens: Sequence[int], path: Sequence[int], depth: int) -> int:
+    most = min(len(tokens), len(path) - depth)
+    return next((i for i in range(most) if tokens[i] != path[depth + i]), most)

@@ -29,13 +29,15 @@ class Answer:
         self.finish = "length" if limit == 0 else ""
         """Empty while the answer is not over."""
         self._chain: Chain | None = None
+        self._shortlist: int | None = None
         self._logprobs: list[Json] = []
         self._started = perf_counter()
         self._first: float | None = None
 
-    def sample_with(self, chain: Chain | None) -> None:
-        """The sampler chain; without one the most probable token is taken."""
-        self._chain = chain
+    def sample_with(self, chain: Chain, shortlist: int | None) -> None:
+        """The sampler chain, and how many of the likeliest tokens it needs (None: all); without a chain the
+        most probable token is taken."""
+        self._chain, self._shortlist = chain, shortlist
 
     def close(self) -> None:
         if self._chain:
@@ -51,7 +53,7 @@ class Answer:
         return self._limit - len(self.tokens)
 
     def draw(self, row: Row) -> int | None:
-        token = row.sample(self._chain.handle) if self._chain else row.best
+        token = row.sample(self._chain.handle, self._shortlist) if self._chain else row.best
         self._first = self._first or perf_counter() - self._started
         if self._vocabulary.is_end(token):
             self.finish = "stop"

@@ -13,9 +13,9 @@ Tokens of an answer are counted without the one that ends it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import psutil
@@ -155,8 +155,15 @@ class LlamaEngine:
         batch = min(settings.get("batch", 512), cells)
         return Shape(cells, batch, settings.get("threads") or physical_cores(), SEQUENCES)
 
-    def _tokens(self, request: Request) -> list[int]:
-        messages = request.messages
+    def _tokens(self, request: Request) -> Sequence[int]:
+        return self._prompt(request.messages)
+
+    @cached_property
+    def _prompt(self) -> Callable[[tuple[Message, ...]], Sequence[int]]:
+        """Messages → tokens; variants and repeats of a case share theirs."""
+        return lru_cache(maxsize=1024)(self._tokenised)
+
+    def _tokenised(self, messages: tuple[Message, ...]) -> Sequence[int]:
         if self._settings.get("raw", False):
             messages = (Message.of("raw", "\n".join(message.text for message in messages)),)
         return chat.tokens(messages, self.vocabulary)
@@ -232,7 +239,7 @@ class LlamaEngine:
         if not sampling.takes_the_best or grammar:
             seeds = (sampling.seed, request.seed, self._settings.get("seed"), 0)
             chain = Chain(sampling, self.vocabulary, next(seed for seed in seeds if seed is not None))
-            answer.sample_with(chain)
+            answer.sample_with(chain, None if grammar else sampling.shortlist)
             chain.build(prompt, self._tokens_at_most, grammar)
         return answer
 

@@ -94,9 +94,19 @@ class Sampling:
 
     @property
     def takes_the_best(self) -> bool:
-        """Whether the model's most probable token is always taken: greedy, and nothing moves a logit."""
+        """Whether the model's most probable token is always taken."""
+        return self.greedy and not self._moves_logits
+
+    @property
+    def shortlist(self) -> int | None:
+        """How many of the likeliest tokens the chain looks at; None: it needs all of them."""
+        cut = self.top_k > 0 and self.top_n_sigma <= 0 and not self.mirostat and not self.greedy
+        return self.top_k if cut and not self._moves_logits else None
+
+    @property
+    def _moves_logits(self) -> bool:
         penalties = (self.repeat_penalty, self.frequency_penalty, self.presence_penalty)
-        return self.greedy and penalties == (1.0, 0.0, 0.0) and not self.dry_multiplier and not self.logit_bias
+        return penalties != (1.0, 0.0, 0.0) or self.dry_multiplier > 0 or bool(self.logit_bias)
 
 
 PARAMS = frozenset(field.name for field in fields(Sampling))

@@ -202,7 +202,7 @@ def test_scores_come_back_as_columns(database: Database) -> None:
 def test_resuming(database: Database, run: str, plan_id: str, expected, message: str) -> None:
     start(database)
     with database.write() as connection:
-        recording.end_run(connection, "r1", "stopped")
+        recording.end_run(connection, "r1", "stopped", {})
     with database.write() as connection:
         if expected is None:
             recording.resume_run(connection, run, plan(plan_id))

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -24,6 +25,7 @@ from workbench.run.reuse import newest_wanted, split
 from workbench.run.send import Dispatcher
 from workbench.scorers.base import Answered
 from workbench.scorers.build import score_key
+from workbench.scorers.timing import Latency
 from workbench.store import recording, runs
 from workbench.store.database import Database
 from workbench.store.prompts import record_revision
@@ -31,6 +33,8 @@ from workbench.store.recording import Kept
 
 AHEAD_BLOCKS = 4
 """How many blocks are under way at once: enough to keep engines busy, few enough to stay small."""
+TIMED_TRIALS = 8
+"""How many answers of a variant are made once more to measure their latency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,9 @@ class RunOptions:
     resume: str | None = None
     """The id of a run to take up."""
     fresh: bool = False
-    """Ask again, reuse nothing; a run seed is drawn."""
+    """Ask again, reuse nothing; a run seed is drawn where none is given."""
+    seed: int | None = None
+    """The run seed, in place of the suite's and of a drawn one."""
 
 
 @dataclass(slots=True)
@@ -68,6 +74,9 @@ class Progress:
     unscored: Counter[str] = field(default_factory=Counter)
     """What scorers complained of, counted; those scores are made at the next run, without asking a model."""
 
+    work: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Alias → what its engine counted; filled at the end."""
+
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started
@@ -93,6 +102,8 @@ def run_suite(
     try:
         with Dispatcher(prepared.engines) as dispatcher:
             going.drive(prepared.blocks(begun.seed), dispatcher)
+            going.count_work()
+            going.measure_latency(dispatcher)
         status = "stopped" if going.stop.is_set() and progress.done < progress.planned else "complete"
     finally:
         going.finish(status)
@@ -119,7 +130,8 @@ def _begin(prepared: Prepared, database: Database, options: RunOptions) -> _Begu
         oldest = old.started if old.header["fresh"] else oldest
     else:
         run = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
-        seed = secrets.randbelow(2**31) if options.fresh else suite.seed
+        seed = options.seed if options.seed is not None else suite.seed
+        seed = secrets.randbelow(2**31) if options.fresh and options.seed is None else seed
         oldest = recording.now() if options.fresh else oldest
     trials = [(p.trial, p.request.id) for block in prepared.blocks(seed) for p in block]
     plan = recording.Plan(content_id("pl1", [[t.id, request] for t, request in trials]), trials)
@@ -142,7 +154,7 @@ def _header(prepared: Prepared, seed: int) -> dict[str, Json]:
     }
     return {
         "seed": seed,
-        "repeatable": all(model.engine == "echo" for model in suite.models.values()),
+        "repeats_exactly": all(engine.capabilities.exact for engine in prepared.engines.values()),
         "models": models,
         "scorers": [spec.name for spec in suite.scorers],
         "reference": suite.reference or suite.variants[0].id,
@@ -171,6 +183,7 @@ class _Going:
         self._known = known_answers(database, reuse_after)
         self._arrived: SimpleQueue[tuple[Request, Future[Output]]] = SimpleQueue()
         self._waiting: dict[str, list[Planned]] = {}
+        self._untimed: dict[str, list[tuple[Planned, Kept]]] = {}
         self._beaten = time.monotonic()
         with database.read() as connection:
             self._scored = recording.score_keys(connection, progress.run)
@@ -193,11 +206,32 @@ class _Going:
             self._receive(self._take(wait=0.2))
             under_way = [block_ids for block_ids in under_way if block_ids & self._waiting.keys()]
 
+    def count_work(self) -> None:
+        """Notes what the engines counted; what is asked again to measure latency comes after and is left out."""
+        self.progress.work = {alias: work for alias, e in self.prepared.engines.items() if (work := e.work())}
+
+    def measure_latency(self, dispatcher: Dispatcher) -> None:
+        """Answers in a batch have no latency of their own: a few trials of each variant are asked once more,
+        one at a time, and their outputs are given the times."""
+        if not any(isinstance(scorer, Latency) for _, scorer in self.prepared.scorers):
+            return
+        block = itertools.count(1_000_000)
+        for planned, kept in itertools.chain.from_iterable(self._untimed.values()):
+            if self.stop.is_set():
+                return
+            output = dispatcher.submit(replace(planned.request, alone=True), next(block)).result()
+            if not output.failure:
+                timed = replace(kept.output, seconds=output.seconds, first_token_seconds=output.first_token_seconds)
+                with self.database.write() as connection:
+                    recording.set_latency(connection, kept.number, output)
+                    recording.save_scores(connection, self.progress.run, list(self._scores(planned.trial, timed)))
+            self.watch(self.progress)
+
     def finish(self, status: str) -> None:
         """Keeps what came in while the engines closed, then ends the run's row."""
         self._keep(self._take(wait=0))
         with self.database.write() as connection:
-            recording.end_run(connection, self.progress.run, status)
+            recording.end_run(connection, self.progress.run, status, self.progress.work)
         self.watch(self.progress)
 
     def _ask(self, block: list[Planned], dispatcher: Dispatcher, number: int) -> set[str]:
@@ -270,6 +304,7 @@ class _Going:
                 self.progress.failed += len(waiting)
                 self.progress.failures[failure.message] += len(waiting)
             else:
+                self._note_untimed(waiting[0], kept)
                 scores += [score for planned in waiting for score in self._scores(planned.trial, kept.output)]
         new = [s for s in scores if not s.key or self._scored.get((s.trial_id, s.scorer)) != s.key]
         if new or (attach and answers):
@@ -277,6 +312,12 @@ class _Going:
                 if attach:
                     recording.attach(connection, self.progress.run, [kept for _, kept in answers])
                 recording.save_scores(connection, self.progress.run, new)
+
+    def _note_untimed(self, planned: Planned, kept: Kept) -> None:
+        """Remembers the first answers of each variant that have no latency."""
+        noted = self._untimed.setdefault(planned.trial.variant.id, [])
+        if kept.output.seconds is None and len(noted) < TIMED_TRIALS:
+            noted.append((planned, kept))
 
     def _scores(self, trial: Trial, output: Output) -> Iterator[Score]:
         for spec, scorer in self.prepared.scorers:

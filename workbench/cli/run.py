@@ -27,7 +27,7 @@ from workbench.registry import SCORERS
 from workbench.store import runs as stored
 from workbench.store.database import Database
 from workbench.store.prompts import history
-from workbench.views.format import money, one_line, short_id
+from workbench.views.format import money, one_line, short_id, work_line
 from workbench.views.live import LiveView
 from workbench.views.model import load_view
 
@@ -40,6 +40,7 @@ class Settings:
 
     resume: str | None
     fresh: bool
+    seed: int | None
     dry_run: bool
     as_json: bool
     quiet: bool
@@ -80,7 +81,7 @@ def run(session: Session, /, suite: str, watch: bool, **options: Any) -> int:
         set_params={k: yaml.safe_load(v) for k, v in options.pop("set_params").items()},
         limit=options.pop("limit"),
         repeats=options.pop("repeats"),
-        seed=options.pop("seed"),
+        seed=options["seed"],
     )
     settings = Settings(**options)
     if not watch:
@@ -100,11 +101,14 @@ def _once(session: Session, name: str, overrides: Overrides, settings: Settings)
         _say_new_revisions(prepared, database, errors)
     progress, status = _run(prepared, database, settings, errors)
     _print_end(session, database, progress.run, settings)
+    if not settings.quiet:
+        for alias, work in progress.work.items():
+            errors.out(f"{alias}: {work_line(work)}", highlight=False)
     return _exit_code(prepared, progress, status, name, errors)
 
 
 def _run(prepared: Prepared, database: Database, settings: Settings, errors: Console) -> tuple[Progress, str]:
-    options = RunOptions(settings.resume, settings.fresh)
+    options = RunOptions(settings.resume, settings.fresh, settings.seed)
     labels = {v.id: v.label for v in prepared.suite.variants}
     names = [spec.name for spec in prepared.suite.scorers]
     with _stop_on_signal(errors) as stop, LiveView(labels, names, errors) as live:

@@ -71,9 +71,9 @@ class ModelFile(NoKeys):
     """What an alias stands for."""
 
     engine: str
-    """`llama`, `openai`, `echo`, or the name that a plug-in registers."""
+    """`llama`, `openai`, `langchain`, `python`, `echo`, or the name that a plug-in registers."""
     path: str | None = None
-    """llama: a GGUF file, `pkg:PACKAGE/FILE` or `hf:owner/repo/file.gguf`."""
+    """llama: a GGUF file, `pkg:PACKAGE/FILE` or `hf:owner/repo/file.gguf`; python, langchain: `FILE.py:NAME`."""
     quantise: str | None = None
     """llama: re-quantise once to this, such as q4_0, q8_0, f16."""
     context: Annotated[int, Field(ge=1)] | None = None
@@ -264,6 +264,8 @@ def _named(alias: str, model: ModelFile, root: Path, located: Located) -> Model:
             raise SuiteError(f"models.{alias} needs a path: a GGUF file, pkg:PACKAGE/FILE or hf:owner/repo/file.gguf")
         if model.engine == "openai" and model.model is None:
             raise SuiteError(f"models.{alias} needs a model: the provider's name of it")
+        if model.engine in ("python", "langchain") and model.path is None and "object" not in model.options:
+            raise SuiteError(f"models.{alias} needs a path, FILE.py:NAME, or options: {{object: package.module:NAME}}")
     return model.model_of(alias, root)
 
 

@@ -25,6 +25,8 @@ class Capabilities:
     """Honours the seed of a request."""
     repeatable: bool = False
     """The same greedy request gives the same answer, so greedy repeats are one request."""
+    exact: bool = False
+    """Any request gives the same answer again, whatever is asked beside it; else only in distribution."""
     logprobs: int = 0
     """The most alternatives a token that it can report."""
     choices: bool = False
@@ -87,6 +89,9 @@ class Engine(Protocol):
 
     def describe(self) -> dict[str, object]:
         """What is known of the model, for people: size, quantisation, context, licence, address, …"""
+
+    def work(self) -> dict[str, float]:
+        """What was done since the engine was made, counted; empty where nothing is counted."""
 
     def close(self) -> None:
         """Gives back memory and connections; `generate` may be called again and opens anew."""

@@ -49,7 +49,7 @@ class EchoEngine:
     """Raises ModelError for settings of the wrong form."""
 
     in_process = False
-    capabilities = Capabilities(raw=True, seeds=True, repeatable=True)
+    capabilities = Capabilities(raw=True, seeds=True, repeatable=True, exact=True)
 
     def __init__(self, model: Model) -> None:
         settings = model.settings
@@ -84,6 +84,9 @@ class EchoEngine:
 
     def describe(self) -> dict[str, object]:
         return {"answers": len(self._answers), "delay": self._delay, "tokens_per_second": self._speed or None}
+
+    def work(self) -> dict[str, float]:
+        return {}
 
     def close(self) -> None:
         """Holds nothing."""

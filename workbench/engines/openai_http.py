@@ -87,6 +87,9 @@ class OpenAIEngine:
     def describe(self) -> dict[str, object]:
         return {"model": self.name, "address": self.address, "seeds": self.capabilities.seeds}
 
+    def work(self) -> dict[str, float]:
+        return {}
+
     def close(self) -> None:
         """Holds nothing: each `generate` opens its own connections."""
 

@@ -83,8 +83,20 @@ def beat(connection: sa.Connection, run: str) -> None:
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(heartbeat=time.time()))
 
 
-def end_run(connection: sa.Connection, run: str, status: str) -> None:
-    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status=status, ended=now()))
+def end_run(connection: sa.Connection, run: str, status: str, work: Json) -> None:
+    """Ends the run's row; `work` is what each engine counted, added up over the times the run was taken up."""
+    header = connection.execute(sa.select(db.runs.c.header).where(db.runs.c.id == run)).scalar_one()
+    before = header.get("work", {})
+    for alias, counts in work.items():
+        before[alias] = {name: before.get(alias, {}).get(name, 0) + count for name, count in counts.items()}
+    values = {"status": status, "ended": now(), "header": {**header, "work": before}}
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(values))
+
+
+def set_latency(connection: sa.Connection, number: int, output: Output) -> None:
+    """Gives a stored output the times of the same request served alone."""
+    times = {"seconds": output.seconds, "first_token_seconds": output.first_token_seconds}
+    connection.execute(db.outputs.update().where(db.outputs.c.number == number).values(times))
 
 
 def known(connection: sa.Connection, ids: Iterable[str], newer_than: str = "") -> dict[str, Kept]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from workbench.records import Kind
@@ -126,6 +127,16 @@ def money(dollars: float | None) -> str:
 
 def tokens(count: int | None) -> str:
     return "unknown" if count is None else f"{count:,}"
+
+
+def work_line(work: Mapping[str, float]) -> str:
+    """What a local engine counted: `41,200 tokens asked, 3,100 evaluated, 38,100 shared; llama_decode 96 % of 12 s`."""
+    asked, evaluated, again = (int(work.get(name, 0)) for name in ("asked", "evaluated", "again"))
+    parts = f"{asked:,} tokens asked, {evaluated:,} evaluated, {max(0, asked - evaluated):,} shared"
+    if again:
+        parts += f", {again:,} evaluated again"
+    spent = work.get("seconds", 0.0)
+    return f"{parts}; llama_decode {percent(work['decode_seconds'] / spent)} % of {seconds(spent)}" if spent else parts
 
 
 def short_id(identity: str, length: int = 8) -> str:

@@ -93,6 +93,7 @@ class LlamaEngine:
             raw=True,
             seeds=True,
             repeatable=True,
+            exact=self._settings.get("exact", False),
             logprobs=MOST_LOGPROBS,
             choices=True,
             grammar=True,
@@ -213,6 +214,7 @@ class LlamaEngine:
                     yield answer.cancelled()
                 for answer in step.over:
                     del alive[answer]
+                    scheduler.counters.asked += len(answer.path)
                     yield answer.output(alone)
             for answer in alive:  # those that may have no token
                 yield answer.output(alone)

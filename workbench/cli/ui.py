@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import signal
 import socket
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,35 +35,33 @@ As options they stand above the user's environment and above any `.streamlit/con
 @click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
 @click.option("--headless", is_flag=True, help="Open no browser.")
 @click.pass_obj
-def ui(session: Session, port: int, headless: bool) -> int:
+def ui(session: Session, port: int, headless: bool) -> None:
     """Open the app in the browser."""
-    if find_spec("streamlit") is None or find_spec("altair") is None:
+    screens = find_spec("workbench.views.screens")
+    if find_spec("streamlit") is None or find_spec("altair") is None or screens is None or screens.origin is None:
         raise UseError("the app needs Streamlit: pip install 'prompt-workbench[ui]'")
     _check_free(port)
     settings = {**SAFE, "server.port": str(port), "server.headless": str(headless).lower()}
     options = [f"--{name}={value}" for name, value in settings.items()]
-    page = Path(find_spec("workbench.views.screens").origin).with_name("__main__.py")  # type: ignore[union-attr,arg-type]
     environment = {**os.environ, "WORKBENCH_PROJECT": str(session.project.root), "WORKBENCH_STORE": session.store_url}
-    return _serve([sys.executable, "-m", "streamlit", "run", str(page), *options], environment)
+    page = Path(screens.origin).with_name("__main__.py")
+    # The server takes this process's place, so that every signal reaches it. -P: a project's `json.py` is not imported.
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "streamlit", "run", str(page), *options], environment)  # noqa: S606
 
 
 def _check_free(port: int) -> None:
-    """Raises UseError where the port can't be had: Streamlit would say so only in its log."""
+    """Raises UseError where the port can't be had, before a browser is opened on whoever has it."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given back is free
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            why = "is already in use" if isinstance(error, OSError) and error.errno != 13 else "needs more rights"
-            raise UseError(f"port {port} {why}; choose another with --port {max(port, 8501) + 1}") from error
+            why = "is already in use" if error.errno == errno.EADDRINUSE else f"can't be had ({error.strerror})"
+            raise UseError(f"port {port} {why}; choose another, for example --port {_free_port()}") from error
 
 
-def _serve(command: list[str], environment: dict[str, str]) -> int:
-    """Runs the server until it ends or this process is told to end; it never outlives this process's end."""
-    with subprocess.Popen(command, env=environment) as server:  # noqa: S603 - our own arguments
-        signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-        try:
-            return server.wait()
-        except KeyboardInterrupt:  # the terminal has sent it to the server too
-            server.wait()
-            return 0
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -88,7 +88,7 @@ class CallEngine(ABC):
         digest = hashlib.sha256(self._source.content).hexdigest()
         return content_id(self._model.engine, [Path(self._source.target).name, digest, settings])
 
-    def check_params(self, params: Mapping[str, Json]) -> None:
+    def check_params(self, params: Mapping[str, Json]) -> None:  # noqa: B027 - may stay as it is
         """Takes any: only the code knows."""
 
     def count_tokens(self, request: Request) -> int:
@@ -98,7 +98,7 @@ class CallEngine(ABC):
     def describe(self) -> dict[str, object]:
         return {"file": self._source.target}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - nothing to give back
         """Holds nothing."""
 
     def generate(self, requests: Requests) -> Iterator[Output]:

@@ -104,7 +104,8 @@ class LlamaEngine:
 
     @cached_property
     def identity(self) -> str:
-        return f"gguf:{files.sha256(self.path)} llama-cpp-python:{library.installed_version()}"
+        ways = "".join(f" {name}" for name in ("exact", "raw") if self._settings.get(name))
+        return f"gguf:{files.sha256(self.path)} llama-cpp-python:{library.installed_version()}{ways}"
 
     def check_params(self, params: Mapping[str, Json]) -> None:
         """Raises ModelError for a parameter that no request could be asked with."""

@@ -108,7 +108,7 @@ ROWS = [  # what is wrong, the change that makes it so, the exit code, what the 
     ("no such model file", suite("[echo]", "['llama:none.gguf']"), 2, r"none\.gguf"),
     ("no key", suite("[echo]", "['openai:gpt-x']"), 2, r"OPENAI_API_KEY"),
     ("an unknown suite", lambda r: (r / "evals/s.yaml").unlink(), 2, r"unknown suite 's'"),
-    ("a folder without a project", lambda r: shutil.rmtree(r), 2, r"project"),
+    ("a folder without a project", shutil.rmtree, 2, r"project"),
 ]  # fmt: skip
 
 

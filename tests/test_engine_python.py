@@ -23,6 +23,10 @@ PRICE = {"input": 1.0, "output": 2.0}
 ECHO = "def answer(messages, params, seed):\n    return messages[-1]['content']\n"
 
 
+def echoed(messages: list[dict[str, str]], params: dict[str, object], seed: int | None) -> str:
+    return messages[-1]["content"]
+
+
 def python(folder: Path, code: str, name: str = "answer", **settings: object) -> PythonEngine:
     file = folder / "mine.py"
     file.write_text(code)
@@ -217,10 +221,11 @@ def test_the_first_to_end_comes_first(tmp_path: Path) -> None:
 def test_cancelled_what_has_not_begun_is_dropped_and_what_runs_ends(tmp_path: Path) -> None:
     gone: set[str] = set()
     engine = python(tmp_path, ECHO, limits={"concurrency": 1})
+    row = Row([user("a", "1"), user("b", "2"), user("c", "3")], cancel=lambda: gone)
     outputs = {}
-    for output in engine.generate(Row([user("a", "1"), user("b", "2"), user("c", "3")], cancel=lambda: gone)):
+    for output in engine.generate(row):
         outputs[output.request_id] = output
-        gone |= {"1", "2"}
+        gone.update(("1", "2"))
     assert outputs["1"].text == "a", "it had run when it was cancelled"
     assert outputs["2"].failure is not None and outputs["2"].failure.kind == "cancelled"
     assert outputs["3"].text == "c"
@@ -236,15 +241,10 @@ def test_closing_the_iterator_ends_its_threads(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(max_size=8), max_size=12), st.integers(1, 5))
 def test_each_request_gets_its_own_answer_once(texts: list[str], at_once: int) -> None:
-    engine = _ECHO(at_once)
+    engine = PythonEngine(Model("m", "python", {"object": f"{__name__}:echoed"}, limits={"concurrency": at_once}))
     outputs = ask(engine, *(user(text, str(i)) for i, text in enumerate(texts)))
     assert {o.request_id: o.text for o in outputs} == {str(i): text for i, text in enumerate(texts)}
     assert len(outputs) == len(texts)
-
-
-def _ECHO(at_once: int) -> PythonEngine:
-    settings = {"object": "doubles.answering:echo"}
-    return PythonEngine(Model("m", "python", settings, limits={"concurrency": at_once}))
 
 
 PROJECT = """
@@ -300,7 +300,7 @@ def test_a_run_through_the_command_line(project: Path, capsys: pytest.CaptureFix
     again = json.loads(call("run", "mine", "--dry-run", "--json")[1])
     (project / "evals/mine.py").write_text(MINE + "# edited\n")
     edited = json.loads(call("run", "mine", "--dry-run", "--json")[1])
-    assert (again["reused"], edited["reused"]) == (2, 0), "the failure is asked again; the edited file for all"
+    assert (again["answered"], edited["answered"]) == (2, 0), "the failure is asked again; the edited file for all"
 
 
 def test_a_file_that_breaks_stops_the_command_before_a_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("prompts", "evals"):
         (root / folder).mkdir()
     (root / "prompts/short.prompty").write_text("system:\nAnswer with one word.\n\nuser:\n{{ word }}?")
-    words = "cat dog sun moon tree river stone bread milk salt".split()
+    words = ["cat", "dog", "sun", "moon", "tree", "river", "stone", "bread", "milk", "salt"]
     (root / "cases.jsonl").write_text("\n".join(json.dumps({"id": w, "word": w}) for w in words))
     (root / "evals/s.yaml").write_text(SUITE)
     (root / "evals/exact.yaml").write_text(SUITE.replace("[length, latency]", "[length]") + "exact: true\n")

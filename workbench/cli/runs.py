@@ -27,10 +27,11 @@ def print_view(view: RunView, as_json: bool) -> None:
             click.echo(json.dumps(row, ensure_ascii=False))
         return
     console = Console()
-    console.print(tables.run_table(view, console.width))
+    for table in tables.run_tables(view):
+        console.print(table)
     for part in view.scorers:
-        if part.sentence:
-            console.print(part.sentence, markup=False, highlight=False)
+        console.print(part.sentence, markup=False, highlight=False)
+    console.print(tables.run_line(view))
 
 
 def write_report_file(connection: Any, run_id: str, form: str, path: Path | None) -> None:

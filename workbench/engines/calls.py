@@ -98,6 +98,9 @@ class CallEngine(ABC):
     def describe(self) -> dict[str, object]:
         return {"file": self._source.target}
 
+    def work(self) -> dict[str, float]:
+        return {}
+
     def close(self) -> None:  # noqa: B027 - nothing to give back
         """Holds nothing."""
 

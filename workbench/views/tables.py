@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable
 
-from rich.console import Console, Group, RenderableType
-from rich.measure import Measurement
+from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table
@@ -26,15 +24,27 @@ OUTPUT_CHARS = 20_000
 """A longer answer is cut in a terminal; `report --to json` has all of it."""
 
 
-def run_table(view: RunView, width: int | None = None) -> Table:
-    """Variants × scorers with intervals, and what each variant took.
+def run_tables(view: RunView) -> list[Table]:
+    """A table for each scorer: every variant's mean with its interval, and its difference to the reference."""
+    if not view.scorers:
+        return [variants_table(view.variants)]
+    return [_score_table(view, scorer) for scorer in view.scorers]
 
-    `width` is the terminal's: where the table does not fit in it, it has a row for each variant and scorer
-    instead of a column for each scorer."""
-    table = _wide_table(view)
-    if width is not None and _width(table) > width:
-        return _long_table(view)
-    return table
+
+def run_line(view: RunView) -> Text:
+    """The run in a line: trials, failures, tokens, cost; says so while it is not complete."""
+    used = list(view.usage.values())
+    costs = [u.cost for u in used]
+    parts = [
+        f.plural(sum(u.trials for u in used), "trial"),
+        f"{sum(u.failed for u in used):,} failed",
+        f"{f.tokens(sum(u.prompt_tokens + u.output_tokens for u in used))} tokens",
+        f"cost {f.money(None if None in costs else sum(c for c in costs if c is not None))}",
+    ]
+    open_runs = [f"{f.one_line(run.id)} is {run.status}" for run in view.runs if run.status != "complete"]
+    if open_runs:
+        parts.append(f"incomplete ({', '.join(open_runs)}): these numbers may still change")
+    return Text(" · ".join(parts), "yellow" if open_runs else "dim")
 
 
 def compare_table(view: RunView, scorer: ScorerView) -> Table:
@@ -108,36 +118,25 @@ def trial_json(row: TrialRow, label: str) -> Json:
     return {"variant": label, **plain(row)}
 
 
-def _wide_table(view: RunView) -> Table:
-    table = _table(_title(view), _note(view))
-    names = [f.one_line(s.name) for s in view.scorers]
-    _columns(table, "variant", *names, "cases", "failed", "tokens", "cost", "time")
-    for i, variant in enumerate(view.variants):
-        estimates = [f.estimate(s.summaries[i]) for s in view.scorers]
-        cases = max((s.summaries[i].cases for s in view.scorers), default=0)
-        table.add_row(_label(view, variant), *map(Text, estimates), f"{cases:,}", *_took(view, variant))
+def _score_table(view: RunView, scorer: ScorerView) -> Table:
+    """Numbers and verdicts are kept whole; the variants' names fold where the terminal is narrow."""
+    table = Table(title=_title(view, scorer), title_justify="left", header_style="bold")
+    table.add_column("variant", overflow="fold")
+    for name in ("mean", "difference", "verdict"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("cases", justify="right", no_wrap=True)
+    compared = {row.variant: row for row in scorer.comparisons}
+    for variant, summary in zip(view.variants, scorer.summaries, strict=True):
+        row = compared.get(variant.id)
+        verdict = row.verdict if row else "reference" if len(view.variants) > 1 else ""
+        table.add_row(
+            _text(variant.label),
+            Text(f.estimate(summary)),
+            Text(f.difference(row) if row else ""),
+            Text(verdict, VERDICT_STYLE.get(verdict, "")),
+            f"{summary.cases:,}",
+        )
     return table
-
-
-def _long_table(view: RunView) -> Table:
-    table = _table(_title(view), _note(view))
-    _columns(table, "variant", "scorer", "mean", "cases")
-    for i, variant in enumerate(view.variants):
-        for j, scorer in enumerate(view.scorers):
-            summary = scorer.summaries[i]
-            label = Text() if j else _label(view, variant)
-            table.add_row(label, _text(scorer.name), Text(f.estimate(summary)), f"{summary.cases:,}")
-        if not view.scorers:
-            table.add_row(_label(view, variant), f.NONE, f.NONE, "0")
-    return table
-
-
-def _took(view: RunView, variant: VariantRow) -> list[str]:
-    used = view.usage.get(variant.id)
-    if used is None:
-        return [f.NONE] * 4
-    failed = f"{used.failed:,}" if used.failed else f.NONE
-    return [failed, f.tokens(used.prompt_tokens + used.output_tokens), f.money(used.cost), f.seconds(used.seconds)]
 
 
 def _answer(row: TrialRow) -> RenderableType:
@@ -153,31 +152,15 @@ def _block(content: object) -> Text:
     return Text(f.printable(f.shorten(text, OUTPUT_CHARS)))
 
 
-def _label(view: RunView, variant: VariantRow) -> Text:
-    mark = " (reference)" if variant.id == view.reference and len(view.variants) > 1 else ""
-    return _text(variant.label + mark)
-
-
-def _title(view: RunView) -> str:
-    confidence = next((s.summaries[0].confidence for s in view.scorers if s.summaries), 0.95)
+def _title(view: RunView, scorer: ScorerView) -> Text:
+    confidence = scorer.summaries[0].confidence if scorer.summaries else 0.95
     runs = ", ".join(f.one_line(run.id) for run in view.runs)
-    return f"{f.one_line(view.run.suite)} · {runs} · {100 * confidence:g} % intervals"
+    name = f"{f.one_line(view.run.suite)} · {f.one_line(scorer.name)}"
+    return Text(f"{name} · {100 * confidence:g} % intervals · {runs}")
 
 
-def _table(title: str | None, note: str | None = None) -> Table:
-    return Table(
-        title=None if title is None else Text(title),
-        title_justify="left",
-        caption=None if note is None else Text(note, "yellow"),
-        caption_justify="left",
-        header_style="bold",
-    )
-
-
-def _note(view: RunView) -> str | None:
-    """An unfinished run says so."""
-    open_runs = [f"{f.one_line(run.id)} is {run.status}" for run in view.runs if run.status != "complete"]
-    return f"incomplete ({', '.join(open_runs)}): these numbers may still change" if open_runs else None
+def _table(title: str | None) -> Table:
+    return Table(title=None if title is None else Text(title), title_justify="left", header_style="bold")
 
 
 def _columns(table: Table, first: str, *rest: str) -> None:
@@ -192,8 +175,3 @@ _NUMERIC = {"p", "cases", "failed", "tokens", "cost", "time", "answered", "won/l
 
 def _text(text: str) -> Text:
     return Text(f.one_line(text))
-
-
-def _width(table: Table) -> int:
-    console = Console(width=10_000, file=io.StringIO())
-    return Measurement.get(console, console.options, table).maximum

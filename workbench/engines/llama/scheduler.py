@@ -6,7 +6,8 @@ each with its own sampler chain and random state, so each answer is distributed 
 
 - Prompts are taken depth first, so that a prefix is freed when its last user is done.
 - A prompt is admitted when its tokens and a first stretch of its answers fit. Should the cache fill up all
-  the same, the youngest branch is put back among the prompts and evaluated again later (`again`).
+  the same, the youngest branch is put back among the prompts and evaluated again later (`again`). The oldest
+  goes on always, so that everything ends: what fits alone never fails.
 - The order depends on the requests alone, never on time: the same requests give the same steps.
 """
 
@@ -71,7 +72,7 @@ class Counters:
     evaluated: int = 0
     """Tokens that went through `llama_decode`, …"""
     again: int = 0
-    """… of which had been evaluated before and were dropped for room."""
+    """… of which had been evaluated before: dropped for room, or wanted anew by a later request."""
     steps: int = 0
     decode_seconds: float = 0.0
     seconds: float = 0.0
@@ -99,24 +100,27 @@ class Scheduler(Generic[T]):
 
     def run(self, trials: Sequence[T], cancelled: Callable[[], Sequence[T]]) -> Iterator[Step[T]]:
         """Answers the trials; yields after each step. Left early, it forgets all."""
-        start = perf_counter()
         try:
-            for trial in trials:
-                self._insert(trial)
-            self._queue()
-            while self._agenda or self._waiting or self._going:
-                self._begin()
-                over = self._step()
-                step = Step(over, [trial for trial in cancelled() if trial not in over])
-                for trial in step.dropped:
-                    self._drop(trial)
-                self.counters.seconds += perf_counter() - start
-                yield step
-                start = perf_counter()
-        finally:
-            if self._agenda or self._waiting or self._going:
-                self.forget()
-            self._keep_few()
+            yield from self._run(trials, cancelled)
+        except BaseException:
+            self.forget()
+            raise
+        self._keep_few()
+
+    def _run(self, trials: Sequence[T], cancelled: Callable[[], Sequence[T]]) -> Iterator[Step[T]]:
+        start = perf_counter()
+        for trial in trials:
+            self._insert(trial)
+        self._queue()
+        while self._agenda or self._waiting or self._going:
+            self._begin()
+            over = self._step()
+            step = Step(over, [trial for trial in cancelled() if trial not in over])
+            if step.dropped:
+                self._drop(step.dropped)
+            self.counters.seconds += perf_counter() - start
+            yield step
+            start = perf_counter()
 
     def _step(self) -> list[T]:
         """One `llama_decode`; returns the trials that it ended."""
@@ -133,13 +137,15 @@ class Scheduler(Generic[T]):
         self._clear()
 
     def _clear(self) -> None:
-        self._trie = Trie(self._on_split)
+        self._trie = Trie()
         self._agenda: deque[Node] = deque()
         """Prompt nodes that are to begin, depth first."""
         self._waiting: deque[Node] = deque()
         """Answer nodes that are to begin: they wait for a sequence."""
         self._going: list[Node] = []
         """Nodes with tokens to evaluate, the oldest first."""
+        self._idle: dict[Node, None] = {}
+        """Shared prefixes that nothing here needs any more, the longest idle first."""
         self._free = list(range(self._context.sequences - 1, -1, -1))
         self._used = 0
         """Cells of the cache."""
@@ -151,29 +157,22 @@ class Scheduler(Generic[T]):
         if not trial.continuations:
             self._place(self._trie.insert(path)).trials.append(trial)
         for number, tokens in enumerate(trial.continuations):
-            for i, token in enumerate(tokens):
-                node = self._place(self._trie.insert([*path, *tokens[:i]]))
-                node.reads.append(Read(len(path) + i, token, trial, number))
+            node = self._trie.insert([*path, *tokens[:-1]])
+            for i in reversed(range(len(tokens))):
+                depth = len(path) + i
+                node = next(n for n in node.line() if n.start < depth)
+                if node.complete:
+                    node = self._place(self._trie.insert([*path, *tokens[:i]]))
+                node.reads.append(Read(depth, tokens[i], trial, number))
 
     def _place(self, node: Node) -> Node:
         """Where logits at the end of a node can be had: a node that is in the cache gives none any more."""
-        if not node.begun:
-            return node
-        tail = next((c for c in node.parent.children if c.again and not c.begun), None) if node.parent else None
-        return tail if tail and tail.tokens == node.tokens[-1:] else self._trie.last_token(node)
-
-    def _on_split(self, upper: Node, lower: Node) -> None:
-        """Both parts of a node in the cache get a sequence of their own."""
-        if lower.begun and lower.seq is not None:
-            upper.seq = self._free.pop()
-            self._context.copy(lower.seq, upper.seq, upper.end)
+        return self._trie.last_token(node) if node.complete else node
 
     def _keep_few(self) -> None:
         """Keeps the newest shared prefixes for the next requests, in at most a quarter of the sequences."""
-        kept = [node for node in self._trie.walk() if node.seq is not None]
-        for node in kept[: max(0, len(kept) - self._context.sequences // 4)]:
-            if not node.children:
-                self._close(node)
+        while self._idle and self._context.sequences - len(self._free) > self._context.sequences // 4:
+            self._forget_prefix(next(iter(self._idle)))
 
     def _queue(self) -> None:
         self._agenda = deque(node for node in self._trie.walk() if not node.begun)
@@ -182,8 +181,9 @@ class Scheduler(Generic[T]):
 
     def _begin(self) -> None:
         """Begins what can begin: branches of answers first, then prompts, depth first."""
-        while self._waiting and self._has_sequence(self._waiting[0]):
-            self._open(self._waiting.popleft())
+        while self._waiting and self._make_room(0, node := self._first()):
+            self._waiting.remove(node)
+            self._open(node)
         passed: list[Node] = []
         room = self._context.batch - sum(len(n.tokens) - n.done for n in self._going)
         while self._agenda and room > 0 and not self._waiting and len(passed) < PASS_OVER:
@@ -205,40 +205,58 @@ class Scheduler(Generic[T]):
         """Whether a prompt may begin beside what is alive: sequences, branches and cells."""
         alive = [n for n in self._going if n.trials]
         trials = sum(len(n.trials) for n in alive) + sum(len(n.trials) for n in self._waiting)
-        if not self._has_sequence(node) or (trials and trials + len(node.trials) > self._branches):
+        if trials and trials + len(node.trials) > self._branches:
             return False
         coming = sum(len(n.tokens) - n.done for n in [*self._going, *self._waiting]) + len(node.tokens)
         answers = sum(min(LOOK_AHEAD, t.room) for n in [*alive, *self._waiting, node] for t in n.trials)
         return self._make_room(coming + answers, node)
 
+    def _first(self) -> Node:
+        """The first in line: an answer that can have a sequence before others."""
+        if self._waiting:
+            return next((node for node in self._waiting if self._has_sequence(node)), self._waiting[0])
+        return self._agenda[0]
+
     def _force(self) -> None:
         """Nothing is alive: room is made for the first in line, which fits alone."""
-        node = self._waiting.popleft() if self._waiting else self._agenda.popleft()
-        if not self._make_room(len(node.tokens), node) or not self._has_sequence(node):
-            raise EngineError(f"no room for {len(node.tokens)} tokens in an empty cache of {self._context.cells}")
+        while not self._fits(len((node := self._first()).tokens), node):
+            self._free_up(node)
+        (self._waiting if node.answer else self._agenda).remove(node)
         self._open(node)
 
+    def _fits(self, cells: int, node: Node) -> bool:
+        return self._used + cells <= self._context.cells and self._has_sequence(node)
+
     def _make_room(self, cells: int, node: Node) -> bool:
-        """Drops prefixes that are kept for later, the oldest first, until so many cells are free."""
-        if self._used + cells <= self._context.cells:
-            return True
-        line = set(_line(node))
-        for leaf in [n for n in self._trie.walk() if n.begun and not n.children and n.complete]:
-            kept: Node | None = leaf
-            while kept and kept.parent and not (kept.children or kept.needed or kept.reads or kept in line):
-                parent = kept.parent
-                self._close(kept)
-                if self._used + cells <= self._context.cells:
-                    return True
-                kept = parent
-        return False
+        """Drops prefixes that are kept for later, until so many cells are free, and a sequence for the node."""
+        while not self._fits(cells, node):
+            idle = next((prefix for prefix in self._idle if not prefix.children), None)
+            if idle is None:
+                return False
+            self._forget_prefix(idle)
+        return True
+
+    def _free_up(self, kept: Node) -> None:
+        """Frees some room for a node that has to go on: drops what is idle; else puts back the youngest that
+        is alive; else drops a prefix that others still wait to begin from."""
+        alive = [*(n for n in self._going if not n.answer), *self._waiting, *(n for n in self._going if n.answer)]
+        youngest = next((node for node in reversed(alive) if node is not kept), None)
+        line = set(kept.line())
+        begun = (n for n in self._trie.walk() if n.complete and n not in line and not any(c.begun for c in n.children))
+        idle = next((prefix for prefix in self._idle if not prefix.children), None)
+        if idle is not None:
+            self._forget_prefix(idle)
+        elif youngest is not None and youngest.answer:
+            self._put_back(youngest)
+        elif (node := youngest or next(begun, None)) is not None:
+            self._put_off(node)
+        else:
+            raise EngineError(f"no room for one request in a cache of {self._context.cells} tokens")
 
     def _batch(self) -> list[Chunk]:
         """Fills the batch: a token of every branch, then as much of the prompts as there is room for."""
-        while self._used + sum(n.answer for n in self._going) > self._context.cells:
-            youngest = next(n for n in reversed(self._going) if n.answer)
-            if not self._make_room(sum(n.answer for n in self._going), youngest):
-                self._put_back(youngest)
+        while self._used + max(1, len(answers := [n for n in self._going if n.answer])) > self._context.cells:
+            self._free_up((answers or self._going)[0])
         chunks = []
         room = min(self._context.batch, self._context.cells - self._used)
         for node in sorted(self._going, key=lambda n: not n.answer):
@@ -255,18 +273,18 @@ class Scheduler(Generic[T]):
             entry = self._context.add(token, position, node.seq, position + 1 in wanted)
             if position + 1 in wanted:
                 chunk.rows[position + 1] = entry
+        self.counters.again += max(0, min(node.again - node.done, len(tokens)))
         node.done += len(tokens)
         self._used += len(tokens)
         self.counters.evaluated += len(tokens)
-        self.counters.again += len(tokens) if node.again else 0
         return chunk
 
     def _after(self, chunk: Chunk) -> Iterator[T]:
         """Takes what a step gave: log-probabilities that were wanted, the next tokens of the trials."""
         node = chunk.node
         rows = {depth: self._context.row(entry) for depth, entry in chunk.rows.items()}
-        for read in [r for r in node.reads if r.depth in rows]:
-            node.reads.remove(read)
+        due, node.reads = [r for r in node.reads if r.depth in rows], [r for r in node.reads if r.depth not in rows]
+        for read in due:
             if read.trial.read(read.choice, read.token, rows[read.depth]):
                 yield read.trial
         if not node.complete:
@@ -286,19 +304,19 @@ class Scheduler(Generic[T]):
         self._going.remove(node)
         for token, group in groups.items():
             self._waiting.append(node.add(Node(node, [token], node.end, answer=True, trials=group)))
-        self._close_if_over(node)
+        self._prune(node)
 
     # Sequences
 
     def _has_sequence(self, node: Node) -> bool:
         assert node.parent is not None
-        return bool(self._free) or (node.parent.seq is not None and not node.parent.shared)
+        return bool(self._free) or node.parent.seq is not None
 
     def _open(self, node: Node) -> None:
         """Gives a node the sequence in which its tokens are evaluated: its parent's, or a copy of it."""
         parent = node.parent
         assert parent is not None
-        if parent.seq is not None and not parent.shared:
+        if parent.seq is not None and not (parent.shared and self._free):
             node.seq, parent.seq = parent.seq, None
         else:
             node.seq = self._free.pop()
@@ -307,60 +325,76 @@ class Scheduler(Generic[T]):
         node.begun = True
         self._going.append(node)
 
-    def _close_if_over(self, node: Node) -> None:
-        """Frees a node that nothing needs any more, and those above it; shared prefixes stay."""
+    def _prune(self, node: Node) -> None:
+        """Removes a node that nothing needs any more, and those above it; shared prefixes in the cache stay.
+
+        `_agenda` may hold removed nodes after it: whoever removes what has not begun calls `_queue`.
+        """
         over: Node | None = node
-        while over and over.parent and over.complete and not (over.children or over.trials or over.shared):
+        while over and over.parent and over.idle:
+            if over.complete and over.shared:
+                self._idle.pop(over, None)  # it is the newest now
+                self._idle[over] = None
+                return
+            for place in (self._going, self._waiting):
+                if over in place:
+                    place.remove(over)
             parent = over.parent
             self._close(over)
             over = parent
 
-    def _close(self, node: Node) -> None:
+    def _forget_prefix(self, node: Node) -> None:
         parent = node.parent
         assert parent is not None
-        parent.remove(node)
+        self._close(node)
+        self._prune(parent)
+
+    def _close(self, node: Node) -> None:
+        assert node.parent is not None
+        node.parent.remove(node)
+        self._idle.pop(node, None)
+        self._release(node)
+
+    def _release(self, node: Node) -> None:
+        """Gives back a node's cells, and its sequence: to its parent where that has none otherwise."""
+        parent, seq = node.parent, node.seq
+        assert parent is not None
         self._used -= node.done
-        if node.seq is None:
+        node.done, node.seq = 0, None
+        if seq is None:
             return
-        if parent.parent is not None and parent.children and parent.holder() is None:
-            self._context.trim(node.seq, parent.end)  # what waits below the parent branches from it
-            parent.seq = node.seq
+        if parent.parent is not None and parent.holder() is None:
+            self._context.trim(seq, parent.end)
+            parent.seq = seq
         else:
-            self._context.trim(node.seq, 0)
-            self._free.append(node.seq)
-        node.seq = None
+            self._context.trim(seq, 0)
+            self._free.append(seq)
+
+    def _put_off(self, node: Node) -> None:
+        """Drops the tokens of a prompt for room: it begins anew later."""
+        if node in self._going:
+            self._going.remove(node)
+        node.again = max(node.again, node.done)
+        self._release(node)
+        node.begun = False
+        self._queue()
 
     def _put_back(self, node: Node) -> None:
         """Drops a branch for room; its trials wait among the prompts, with the answers they have so far."""
         trials, node.trials = node.trials, []
-        self._discard(node)
+        evaluated = node.start + node.done
+        self._prune(node)
         for trial in trials:
-            self._trie.insert(trial.path, again=True).trials.append(trial)
-        self.counters.again -= 1  # its newest token was not evaluated yet
+            self._place(self._trie.insert(trial.path, evaluated)).trials.append(trial)
+        # a path that ends inside a prompt under way has cut it: its upper part goes on
+        self._going = [n if n.begun or n.parent is None else n.parent for n in self._going]
         self._queue()
 
-    def _drop(self, trial: T) -> None:
-        """Forgets a trial wherever it stands."""
+    def _drop(self, trials: Sequence[T]) -> None:
+        """Forgets trials wherever they stand."""
+        gone = set(trials)
         for node in [*self._going, *self._waiting, *self._agenda]:
-            node.reads = [read for read in node.reads if read.trial is not trial]
-            if trial in node.trials:
-                node.trials.remove(trial)
-            if not (node.trials or node.reads or node.children):
-                self._discard(node)
-
-    def _discard(self, node: Node) -> None:
-        for place in (self._going, self._waiting, self._agenda):
-            if node in place:
-                place.remove(node)
-        parent = node.parent
-        assert parent is not None
-        self._close(node)
-        self._close_if_over(parent)
-
-
-def _line(node: Node) -> Iterator[Node]:
-    """A node and those above it."""
-    at: Node | None = node
-    while at is not None:
-        yield at
-        at = at.parent
+            node.reads = [read for read in node.reads if read.trial not in gone]
+            node.trials = [trial for trial in node.trials if trial not in gone]
+            self._prune(node)
+        self._queue()

@@ -6,12 +6,12 @@ A node is a stretch of tokens that everything below it begins with. Its tokens a
 Invariants
 - `done` tokens of a node are in the cache; a child begins only when its parent is done.
 - The cells of a node live as long as a sequence claims them: its own, or that of a node below it.
-- A node that still has children or trials to begin can always find such a sequence (`holder`).
+- Every node in the cache has such a sequence (`holder`): one that ends hands its own to its parent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +36,8 @@ class Node:
     """How many tokens stand before it on its path."""
     answer: bool = False
     """Sampled tokens, not a prompt's."""
-    again: bool = False
-    """Its tokens were evaluated before, and dropped for room."""
+    again: int = 0
+    """So many of its first tokens were evaluated before, and dropped for room or without their logits."""
     done: int = 0
     seq: int | None = None
     begun: bool = False
@@ -60,9 +60,9 @@ class Node:
         return self.done == len(self.tokens)
 
     @property
-    def needed(self) -> bool:
-        """Something is still to begin here: a child, or the first token of a trial."""
-        return bool(self.trials) or any(not child.begun for child in self.children)
+    def idle(self) -> bool:
+        """Nothing is to come of it any more."""
+        return not (self.children or self.trials or self.reads)
 
     @property
     def wanted(self) -> set[int]:
@@ -83,26 +83,37 @@ class Node:
 
     def holder(self) -> int | None:
         """A sequence that holds the whole path to this node's evaluated end."""
-        if self.seq is not None:
-            return self.seq
-        return next((seq for child in self.children if child.begun and (seq := child.holder()) is not None), None)
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            if node.seq is not None:
+                return node.seq
+            stack.extend(child for child in node.children if child.begun)
+        return None
+
+    def line(self) -> Iterator[Node]:
+        """The node and those above it."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
 
 
 class Trie:
-    """The prompts, as a radix tree. `on_split` is told of each node that is cut: the upper part, the lower."""
+    """The prompts, as a radix tree."""
 
-    def __init__(self, on_split: Callable[[Node, Node], None]) -> None:
+    def __init__(self) -> None:
         self.root = Node(None, [], 0, begun=True)
-        self._on_split = on_split
 
-    def insert(self, path: Sequence[int], again: bool = False) -> Node:
-        """The node that ends where the path ends; made, and others split, as need be."""
+    def insert(self, path: Sequence[int], again: int = 0) -> Node:
+        """The node that ends where the path ends; made, and others split, as need be. So many of the path's
+        first tokens were evaluated before (`Node.again`)."""
         node, depth = self.root, 0
         while depth < len(path):
             child = node.prompts.get(path[depth])
             if child is None:
                 node.shared = node.shared or bool(node.prompts or node.trials or node.reads)
-                return node.add(Node(node, list(path[depth:]), depth, again=again))
+                return node.add(Node(node, list(path[depth:]), depth, again=max(again - depth, 0)))
             same = _common(child.tokens, path, depth)
             if same < len(child.tokens):
                 child = self._split(child, same)
@@ -113,8 +124,8 @@ class Trie:
         """A node for the last token of one that is in the cache already: its logits are wanted once more."""
         upper = self._split(node, len(node.tokens) - 1) if len(node.tokens) > 1 else node.parent
         assert upper is not None
-        tail = Node(upper, [node.tokens[-1]], node.end - 1, again=True)
-        return upper.add(tail)
+        same = (c for c in upper.children if not c.complete and not c.answer and c.tokens == node.tokens[-1:])
+        return next(same, None) or upper.add(Node(upper, [node.tokens[-1]], node.end - 1, again=1))
 
     def walk(self) -> Iterator[Node]:
         """All prompt nodes, depth first, in the order of insertion."""
@@ -126,19 +137,22 @@ class Trie:
                 stack.extend(reversed(node.children))
 
     def _split(self, node: Node, at: int) -> Node:
-        """Cuts a node that is complete or not begun; returns the upper part, which takes its place."""
+        """Returns the upper part, which takes the node's place. Where it is not evaluated to its end, it is
+        the upper part that has begun, else the lower."""
         assert node.parent is not None
-        upper = Node(node.parent, node.tokens[:at], node.start, again=node.again, begun=node.begun, shared=True)
+        upper = Node(node.parent, node.tokens[:at], node.start, begun=node.begun, shared=True)
         siblings = node.parent.children
         siblings[siblings.index(node)] = upper
         if node.parent.prompts.get(upper.tokens[0]) is node:
             node.parent.prompts[upper.tokens[0]] = upper
         node.tokens, node.start, node.parent = node.tokens[at:], node.start + at, upper
         upper.done, node.done = min(node.done, at), max(node.done - at, 0)
+        upper.again, node.again = min(node.again, at), max(node.again - at, 0)
+        if not upper.complete:
+            upper.seq, node.seq, node.begun = node.seq, None, False
         upper.reads = [read for read in node.reads if read.depth <= upper.end]
         node.reads = [read for read in node.reads if read.depth > upper.end]
         upper.add(node)
-        self._on_split(upper, node)
         return upper
 
 

@@ -153,7 +153,9 @@ def _intervals(drawn: list[dict[str, Any]], part: ScorerView) -> Any:
         *(alt.Tooltip(f"{name}:Q", format=digits) for name in ("mean", "low", "high")),
         alt.Tooltip("cases:Q"),
     ]
-    bars = base.mark_rule(size=2, color=GREY).encode(x=alt.X("low:Q", scale=scale, axis=values), x2="high:Q", tooltip=hint)
+    bars = base.mark_rule(size=2, color=GREY).encode(
+        x=alt.X("low:Q", scale=scale, axis=values), x2="high:Q", tooltip=hint
+    )
     points = base.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("mean:Q", scale=scale), tooltip=hint)
     return (bars + points).properties(height=40 * len(order))
 

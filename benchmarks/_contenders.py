@@ -26,6 +26,7 @@ from time import perf_counter
 from typing import Any
 from unittest.mock import patch
 
+import _limits
 import psutil
 
 from workbench.engines.llama import LlamaEngine, engine
@@ -162,7 +163,7 @@ def completion(job: Job) -> Result:
     llama.create_completion(WARM_UP, max_tokens=4)
     llama.reset()
     count = 0
-    with patch.object(llama_cpp, "llama_vocab_is_eog", lambda vocab, token: False):
+    with patch.object(llama_cpp.llama_cpp, "llama_vocab_is_eog", lambda vocab, token: False):
         start = perf_counter()
         for ask in job["asks"]:
             answer: Any = llama.create_completion(
@@ -280,3 +281,20 @@ def _room(job: Job) -> int:
         len(ask["tokens"]) + max([job.get("new") or 0, *map(len, ask.get("choice_tokens", ()))]) for ask in job["asks"]
     )
     return max(256, -(-longest // 256) * 256)
+
+
+KINDS = {
+    "ours": ours,
+    "memory": memory,
+    "completion": completion,
+    "choices in full": choices_in_full,
+    "server": server,
+    "decode": _limits.decode,
+    "prompt": _limits.prompt,
+}
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(*sys.argv[2:])
+    else:
+        print(json.dumps(KINDS[sys.argv[1]](json.load(sys.stdin))))

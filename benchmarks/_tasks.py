@@ -10,6 +10,8 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ def sweep(tokenise: Tokeniser, cases: int, repeats: int) -> list[Ask]:
     """2 prompts of about 250 shared tokens × cases × three temperatures × repeats."""
     rows = read_rows(REVIEWS)
     asks = []
-    for prompt in (_as_turns(rows[-7:]), _as_list(rows[-17:-8])):
+    for prompt in (_as_turns(rows[24::20]), _as_list(rows[30::20])):
         for temperature in TEMPERATURES:
             for _ in range(repeats):
                 for row in rows[:cases]:
@@ -120,7 +122,7 @@ def long_document(tokenise: Tokeniser, questions: int) -> list[Ask]:
 def reviews_four_shot(tokenise: Tokeniser, count: int) -> list[Ask]:
     """Which of two words follows four worked examples and a review."""
     rows = read_rows(REVIEWS)
-    prompt = _as_turns(rows[-4:])
+    prompt = _as_turns(rows[100::20])
     return _choosing(tokenise, ((prompt(row["text"]), ["positive", "negative"]) for row in rows[:count]))
 
 
@@ -159,7 +161,8 @@ def short_prompts(tokenise: Tokeniser, count: int) -> list[Ask]:
     return asks
 
 
-def shared_tokens(asks: Sequence[Ask]) -> int:
-    """Length of what all prompts begin with."""
-    first, last = min(ask.tokens for ask in asks), max(ask.tokens for ask in asks)
-    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+def distinct_tokens(asks: Sequence[Ask]) -> int:
+    """Nodes of the trie of all prompts: what has to be evaluated at least."""
+    paths = sorted(ask.tokens for ask in asks)
+    shared = sum(len(commonprefix([a, b])) for a, b in pairwise(paths))
+    return sum(map(len, paths)) - shared

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from workbench.engines.base import Engine, Piece
+from workbench.engines.base import Engine, Measurable, Piece, Speed
 from workbench.errors import WorkbenchError
 from workbench.records import Message, Model, Output, Request
 from workbench.registry import ENGINES
 
 QUESTION = "Say hello in one short sentence."
 _CHECK_TOKENS = 24
+WORTH_IT = 1.1
+"""How many times as fast another quantisation must be to be advised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,28 @@ class Check:
     """Measured to the first token of the answer: network and queue of a hosted model are in it."""
     output_tokens_per_second: float | None = None
     """Of the tokens after the first."""
+    speeds: tuple[Speed, ...] = ()
+    """Of a local model: its own, then what other quantisations of the same file would do here."""
+
+    @property
+    def advice(self) -> str:
+        """One line on what would be faster here; empty where nothing is, or nothing was measured."""
+        if not self.speeds:
+            return ""
+        own, *others = self.speeds
+        best = max(others, key=_gain(own), default=own)
+        if best is own or _gain(own)(best) < WORTH_IT:
+            return "no other quantisation of this file is clearly faster here"
+        prompt, company = best.prompt / own.prompt, best.decode[32] / own.decode[32]
+        return (
+            f"{best.model} would be faster here: {prompt:.1f}× for prompts, {company:.1f}× for 32 answers together; "
+            "its answers differ, so compare the two"
+        )
+
+
+def _gain(own: Speed) -> Callable[[Speed], float]:
+    """How many times as fast another is, prompts and company weighing the same (geometric mean)."""
+    return lambda other: ((other.prompt / own.prompt) * (other.decode[32] / own.decode[32])) ** 0.5
 
 
 def open_models(models: Mapping[str, Model]) -> dict[str, Engine]:
@@ -55,6 +79,8 @@ def check_model(model: Model) -> Check:
         engine = _open(model)
         try:
             output = _asked(engine, model.alias)
+            answered = output.failure is None
+            speeds = tuple(engine.measure()) if answered and isinstance(engine, Measurable) else ()
         finally:
             engine.close()
     except WorkbenchError as error:
@@ -72,6 +98,7 @@ def check_model(model: Model) -> Check:
         count,
         output.prompt_tokens / first if output.prompt_tokens and first else None,
         (count - 1) / after if count and first and after > 0 else None,
+        speeds,
     )
 
 

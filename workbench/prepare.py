@@ -56,7 +56,6 @@ class Prepared:
     scorers: Sequence[tuple[ScorerSpec, Scorer]]
     root: Path
 
-
     def blocks(self, seed: int) -> Iterator[list[Planned]]:
         """The plan, block by block; the same each time."""
         asked = {alias: Asked(e.identity, e.capabilities) for alias, e in self.engines.items()}
@@ -79,7 +78,6 @@ class Prepared:
             logprobs=variant.logprobs,
             tools=prompt.tools,
         )
-
 
     @cached_property
     def _messages(self) -> Callable[[str, str, str], tuple[Message, ...]]:

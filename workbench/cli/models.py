@@ -12,6 +12,7 @@ from workbench.cli.session import Session, emit
 from workbench.models import Check, check_model, describe_models
 
 DOES_NOT_ANSWER = 3
+_SPEED_COLUMNS = ("model", "prompt", "decode 1", "decode 8", "decode 32", "memory")
 _COLUMNS = ("alias", "engine", "what", "size", "quantisation", "context", "licence", "price", "ready")
 
 
@@ -41,6 +42,9 @@ def check(session: Session, name: str, as_json: bool) -> int:
     elif result.answered:
         click.echo(f"{name} answers: {result.text}")
         click.echo(_speed(result))
+        if result.speeds:
+            emit([_speed_row(asdict(speed)) for speed in result.speeds], _SPEED_COLUMNS, False)
+            click.echo(result.advice)
     else:
         click.echo(f"{name} does not answer: {result.text}", err=True)
     return 0 if result.answered else DOES_NOT_ANSWER
@@ -54,6 +58,12 @@ def _shown(row: Mapping[str, object]) -> dict[str, object]:
         "price": _price(price) if isinstance(price, Mapping) else None,
         "ready": "yes" if ready else f"no: {row['reason']}",
     }
+
+
+def _speed_row(speed: Mapping[str, Any]) -> dict[str, object]:
+    together = {f"decode {batch}": f"{rate:.0f}/s" for batch, rate in speed["decode"].items()}
+    memory = f"{speed['memory'] / 1e6:.0f} MB"
+    return {"model": speed["model"], "prompt": f"{speed['prompt']:.0f}/s", **together, "memory": memory}
 
 
 def _price(price: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from workbench.records import Failure, Json, Model, Output, Request
 
@@ -34,6 +34,8 @@ class Capabilities:
     schema: bool = False
     tools: bool = False
     images: bool = False
+    embeddings: bool = False
+    """Answers `answer: {"embedding": true}` with a unit vector in `Output.extra["embedding"]`."""
     max_context: int | None = None
     params: frozenset[str] | None = None
     """Names of the sampling parameters it knows; None: it takes any."""
@@ -95,6 +97,27 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Gives back memory and connections; `generate` may be called again and opens anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a local model does on this machine, in tokens a second."""
+
+    model: str
+    """The alias, or what it would be called in another quantisation."""
+    prompt: float
+    decode: Mapping[int, float]
+    """Branches that decode together → tokens a second of all of them."""
+    memory: int
+    """Bytes that loading it took."""
+
+
+@runtime_checkable
+class Measurable(Protocol):
+    """An engine that can tell how fast it is here."""
+
+    def measure(self) -> list[Speed]:
+        """Its own speed first, then that of other quantisations of the same file, where they can be tried."""
 
 
 class EngineFactory(Protocol):

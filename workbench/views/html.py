@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from workbench.records import Score
+from workbench.records import Json, Score
 from workbench.stats.paired import PairedComparison
 from workbench.stats.summary import VariantSummary
 from workbench.store.runs import TrialRow
@@ -51,6 +51,7 @@ def html_report(view: RunView, rows: Iterable[TrialRow]) -> Iterator[str]:
         "printable": f.printable, "one_line": f.one_line, "hash": _style_hash, "estimate": f.estimate,
         "difference": f.difference, "p_value": f.p_value, "seconds": f.seconds, "money": f.money,
         "tokens": f.tokens, "short_id": f.short_id, "mark": _mark, "text": _text,
+        "settings": _settings, "minute": _minute,
     }  # fmt: skip
     template = environment.get_template("report.html")
     header = dict(view.run.header)
@@ -124,6 +125,18 @@ def _text(value: object) -> str:
     """A JSON value or an answer as text to read, cut where it is too long."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1, default=str)
     return f.printable(f.shorten(text, OUTPUT_CHARS))
+
+
+def _settings(settings: Mapping[str, Json]) -> str:
+    """A variant's settings on a line; what is not set is left out."""
+    return f.one_line(
+        json.dumps({name: value for name, value in settings.items() if value not in ({}, None)}, ensure_ascii=False)
+    )
+
+
+def _minute(time: str) -> str:
+    """`2026-01-31 10:00` of an ISO time."""
+    return f.one_line(time[:16].replace("T", " "))
 
 
 def _style_hash(style: str) -> str:

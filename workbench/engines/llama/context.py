@@ -7,6 +7,7 @@ no data.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from workbench.engines.llama import library
 from workbench.errors import EngineError
+from workbench.records import EMPTY
 
 SHORTLIST = 1024
 """The longest list of candidates that is found before a sampler chain is asked."""
@@ -38,13 +40,13 @@ class Shape:
 class Context:
     """Weights, cache and batch; `close` frees all. Raises EngineError where the model can't be loaded."""
 
-    def __init__(self, path: Path, shape: Shape) -> None:
+    def __init__(self, path: Path, shape: Shape, changes: Mapping[str, Any] = EMPTY) -> None:
         self.lib = lib = library.load()
         self.cells, self.batch, self.sequences = shape.cells, shape.batch, shape.sequences
         self._model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
         if not self._model:
             raise EngineError(f"{path} cannot be loaded: {library.explain()}")
-        self.handle = lib.llama_init_from_model(self._model, _params(lib, shape))
+        self.handle = lib.llama_init_from_model(self._model, _params(lib, shape, changes))
         if not self.handle:
             lib.llama_model_free(self._model)
             raise EngineError(
@@ -92,7 +94,17 @@ class Context:
         """Drops a sequence's tokens from `start` on; cells that no other sequence holds become free."""
         self.lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
 
+    def embedding(self, sequence: int) -> NDArray[np.float32]:
+        """The pooled embedding of a sequence of the last batch. Raises EngineError where the model pools none."""
+        pointer = self.lib.llama_get_embeddings_seq(self.handle, sequence)
+        if not pointer:
+            raise EngineError("the model gives no embedding of a text; set `pooling` to mean, cls or last")
+        size = self.lib.llama_model_n_embd(self._model)
+        return np.ctypeslib.as_array(pointer, (size,)).copy()
+
     def clear(self) -> None:
+        if not self._memory:  # a model that only encodes keeps nothing
+            return
         self.lib.llama_memory_clear(self._memory, True)
 
     @cached_property
@@ -200,7 +212,7 @@ class Row:
         return values
 
 
-def _params(lib: Any, shape: Shape) -> Any:
+def _params(lib: Any, shape: Shape, changes: Mapping[str, Any]) -> Any:
     params = lib.llama_context_default_params()
     params.n_ctx = shape.cells
     params.n_batch = params.n_ubatch = shape.batch
@@ -209,4 +221,6 @@ def _params(lib: Any, shape: Shape) -> Any:
     params.kv_unified = True
     params.swa_full = True  # a sliding window would drop what a branch may still need
     params.no_perf = True
+    for name, value in changes.items():
+        setattr(params, name, value)
     return params

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import psutil
 
-from workbench.engines.base import Capabilities, Piece, Requests, failed
+from workbench.engines.base import Capabilities, Piece, Requests, Speed, failed
 from workbench.engines.llama import chat, files, library, quantise
 from workbench.engines.llama.answer import MOST_LOGPROBS, Answer, Choice
 from workbench.engines.llama.context import Context, Shape
+from workbench.engines.llama.embed import POOLING, Embedder
 from workbench.engines.llama.lock import Turn
+from workbench.engines.llama.measure import measure
 from workbench.engines.llama.sampling import PARAMS, Chain, GrammarError, Sampling, grammar_of
 from workbench.engines.llama.scheduler import Counters, Scheduler
 from workbench.engines.llama.vocabulary import Vocabulary
@@ -37,6 +40,9 @@ BRANCHES = 48
 SEQUENCES = 128
 CACHE_SHARE = 0.25
 """Of the free memory: what the cache may take beyond one request's context."""
+OTHER_FORMS = ("q4_0", "q8_0", "f16")
+TRY_BYTES = 1_000_000_000
+"""A file below this size is re-quantised to see whether it would be faster."""
 MOST_AT_ONCE = 20_000
 """Requests taken together."""
 IDLE_SECONDS = 0.2
@@ -50,6 +56,7 @@ _SETTINGS: dict[str, type[str] | type[int]] = {
     "seed": int,
     "exact": bool,
     "raw": bool,
+    "pooling": str,
 }
 
 
@@ -65,6 +72,7 @@ class LlamaEngine:
     in_process = True
 
     def __init__(self, model: Model) -> None:
+        self._alias = model.alias
         self._settings = _checked(model)
         self._form = quantise.check_format(model.settings["quantise"]) if "quantise" in model.settings else None
         self._source = files.find(self._settings)
@@ -98,6 +106,7 @@ class LlamaEngine:
             choices=True,
             grammar=True,
             schema=True,
+            embeddings=self._pooling is not None,
             max_context=self._tokens_at_most,
             params=PARAMS,
         )
@@ -138,6 +147,22 @@ class LlamaEngine:
 
     def work(self) -> dict[str, float]:
         return {} if self._scheduler is None else asdict(self._scheduler.counters)
+
+    def measure(self) -> list[Speed]:
+        """This file, then what it would be as q4_0, q8_0 and f16; a large file is not re-quantised for it."""
+        self.close()
+        threads, own = self._shape.threads, self._form or quantise.format_name(self._file_type) or "as it is"
+        found = [measure(self.path, self._alias, threads)]
+        source = sum(shard.stat().st_size for shard in files.shards(self._source))
+        for form in OTHER_FORMS:
+            if form != own and (source < TRY_BYTES or quantise.is_made(self._source, form)):
+                base = self._alias.partition("+")[0]
+                found.append(measure(quantise.quantised(self._source, form), f"{base}+{form}", threads))
+        return found
+
+    @property
+    def _file_type(self) -> str | None:
+        return self.vocabulary.metadata.get("general.file_type")
 
     def close(self) -> None:
         if self._context is not None:
@@ -181,7 +206,10 @@ class LlamaEngine:
         """Answers a set of requests, together or one by one."""
         scheduler = self._opened()
         answers: list[Answer] = []
+        yield from self._embedded([request for request in requests if "embedding" in request.answer])
         for request in requests:
+            if "embedding" in request.answer:
+                continue
             try:
                 answers.append(self._prepared(request))
             except (chat.ChatError, GrammarError, ModelError) as error:
@@ -222,6 +250,27 @@ class LlamaEngine:
         finally:
             for answer in answers:
                 answer.close()
+
+    @property
+    def _pooling(self) -> str | None:
+        """How token embeddings become one: the setting, else "the model's own" where it says one."""
+        architecture = self.vocabulary.metadata.get("general.architecture", "")
+        own = "" if f"{architecture}.pooling_type" in self.vocabulary.metadata else None
+        pooling: str | None = self._settings.get("pooling", own)
+        return pooling
+
+    def _embedded(self, requests: list[Request]) -> Iterator[Output]:
+        texts = [(r, self.vocabulary.whole("\n".join(m.text for m in r.messages))) for r in requests]
+        fit = [(request, tokens) for request, tokens in texts if len(tokens) <= self._shape.batch]
+        for request, tokens in texts:
+            if len(tokens) > self._shape.batch:
+                message = f"the text has {len(tokens)} tokens; at most {self._shape.batch} can be embedded at once"
+                yield failed(request, "too_long", message)
+        if fit:
+            with closing(Embedder(self.path, self._shape, self._pooling or None)) as embedder:
+                vectors = embedder.embed([tokens for _, tokens in fit])
+                for (request, tokens), vector in zip(fit, vectors, strict=True):
+                    yield Output(request.id, prompt_tokens=len(tokens), cost=0.0, extra={"embedding": vector.tolist()})
 
     def _prepared(self, request: Request) -> Answer:
         sampling = Sampling.from_params(request.params)
@@ -295,6 +344,8 @@ def _checked(model: Model) -> Mapping[str, Json]:
         wanted = _SETTINGS[name]
         if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
             raise ModelError(f"model '{model.alias}': '{name}' is {value!r}; it has to be of type {wanted.__name__}")
+        if name == "pooling" and value not in POOLING:
+            raise ModelError(f"model '{model.alias}': 'pooling' is '{value}'; it has to be one of {', '.join(POOLING)}")
         if name in ("context", "threads", "batch") and int(value) < 1:
             raise ModelError(f"model '{model.alias}': '{name}' is {value}; it has to be at least 1")
     return model.settings

@@ -116,11 +116,18 @@ class Vocabulary:
 
     def tokens(self, text: str, *, special: bool) -> list[int]:
         """Ids of a text, without BOS or EOS; special tokens are recognised in it only where asked for."""
+        return self._tokens(text, False, special)
+
+    def whole(self, text: str) -> list[int]:
+        """Ids of a text with what the model puts around one, as embedding models want it."""
+        return self._tokens(text, True, False)
+
+    def _tokens(self, text: str, around: bool, special: bool) -> list[int]:
         data = text.encode()
         room = len(data) + 8
         while True:
             ids = (self._lib.llama_token * room)()
-            count = self._lib.llama_tokenize(self.handle, data, len(data), ids, room, False, special)
+            count = self._lib.llama_tokenize(self.handle, data, len(data), ids, room, around, special)
             if count >= 0:
                 return list(ids[:count])
             room = -count

@@ -12,9 +12,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
-from unittest.mock import patch
 
-from workbench.engines.llama import context
 from workbench.engines.llama.context import Context, Shape
 
 PREFIX = 280
@@ -50,17 +48,9 @@ def prompt(job: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _opened(job: Mapping[str, Any], cells: int, sequences: int) -> Iterator[Context]:
-    own = context._params
-
-    def changed(lib: Any, shape: Shape) -> Any:
-        params = own(lib, shape)
-        for name, value in job.get("context", {}).items():
-            setattr(params, name, value)
-        return params
-
     cells = -(-cells // 256) * 256
-    with patch.object(context, "_params", changed):
-        opened = Context(Path(job["model"]), Shape(cells, job.get("batch", 512), job["threads"], sequences))
+    shape = Shape(cells, job.get("batch", 512), job["threads"], sequences)
+    opened = Context(Path(job["model"]), shape, job.get("context", {}))
     try:
         yield opened
     finally:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -200,25 +201,29 @@ def choice_row(bench: Bench, name: str, asks: Sequence[Ask]) -> dict[str, Any]:
 
 
 def growth(bench: Bench) -> Rows:
-    rows = []
+    """Short prompts, three tokens each. Memory is what each trial beyond the row before takes, samplers and
+    all, while it waits."""
+    rows: Rows = []
+    before = (0, 0)
     for count in (10, 100, 1000) if bench.quick else (10, 100, 1000, 10_000):
         asks = _tasks.short_prompts(bench.tokenise, count)
         rounds = [run("ours", bench.job(asks, new=3)) for _ in range(bench.rounds if count <= 1000 else 1)]
-        held = run("memory", bench.job(asks, new=3))
-        work, seconds = rounds[0]["work"], median(result["seconds"] for result in rounds)
-        outside = median(result["seconds"] - result["work"]["decode_seconds"] for result in rounds)
+        held = run("memory", bench.job(asks, new=3))["bytes"]
+        work = rounds[0]["work"]
+        distinct = work["evaluated"] - work["again"]
         rows.append(
             {
                 "trials": count,
                 "taken in one set": rounds[0]["largest"],
-                "seconds": seconds,
+                "seconds": median(result["seconds"] for result in rounds),
                 "evaluated": int(work["evaluated"]),
                 "again": int(work["again"]),
-                "ms a distinct token": 1e3 * seconds / (work["evaluated"] - work["again"]),
-                "… outside llama_decode": 1e3 * outside / (work["evaluated"] - work["again"]),
-                "KiB a waiting trial": held["bytes"] / count / 1024,
+                "ms a distinct token": 1e3 * median(result["seconds"] for result in rounds) / distinct,
+                "… in llama_decode": 1e3 * median(result["work"]["decode_seconds"] for result in rounds) / distinct,
+                "KiB a waiting trial": (held - before[1]) / (count - before[0]) / 1024 if count >= 1000 else "",
             }
         )
+        before = (count, held)
     return rows
 
 
@@ -311,6 +316,7 @@ def main() -> None:
     bench = Bench(model, Tokeniser(model), physical_cores(), asked.rounds, asked.quick)
     packages = {name: version(name) for name in ("llama-cpp-python", "xllamacpp")}
     found: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "threads": bench.threads}
+    found["load before"] = os.getloadavg()[0]
     found |= {"model": model.name, "rounds": bench.rounds, "quick": bench.quick, **packages, "suites": {}}
     print(", ".join(f"{name} {value}" for name, value in found.items() if name != "suites"))
     for name in asked.only or SUITES:

@@ -14,7 +14,6 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,7 +87,7 @@ def page(**address: str) -> AppTest:
 
 def address_of(app: AppTest, name: str) -> str | None:
     value = app.query_params.get(name)
-    return value[0] if isinstance(value, list) else value  # a list in Streamlit below 1.5x
+    return value[0] if isinstance(value, list) else value  # which of them depends on Streamlit's version
 
 
 def texts(app: AppTest) -> str:
@@ -97,7 +96,9 @@ def texts(app: AppTest) -> str:
 
 def markdown(app: AppTest) -> list[str]:
     """Everything that the page has for Markdown to read."""
-    return [e.value for e in [*app.markdown, *app.title, *app.subheader, *app.caption, *app.info, *app.warning, *app.error]]
+    return [
+        e.value for e in [*app.markdown, *app.title, *app.subheader, *app.caption, *app.info, *app.warning, *app.error]
+    ]
 
 
 def test_an_empty_store_says_how_to_start(project: Path) -> None:
@@ -116,7 +117,9 @@ def test_an_empty_store_says_how_to_start(project: Path) -> None:
         (None, f"sqlite:///{ROOT / 'pyproject.toml'}", "is no SQLite file"),
     ],
 )
-def test_what_cannot_be_opened_is_one_line(project: Path, monkeypatch, yaml: str | None, store: str | None, line: str) -> None:
+def test_what_cannot_be_opened_is_one_line(
+    project: Path, monkeypatch, yaml: str | None, store: str | None, line: str
+) -> None:
     if yaml:
         write(project / "workbench.yaml", yaml)
     if store:
@@ -194,7 +197,9 @@ def test_a_code_span_holds_foreign_text(text: str) -> None:
 
 
 def test_a_failed_trial_and_an_empty_answer(project: Path) -> None:
-    write(project / "workbench.yaml", echo('fail: {Hello: {kind: refused, message: no *room* left}}, answers: {".": ""}'))
+    write(
+        project / "workbench.yaml", echo('fail: {Hello: {kind: refused, message: no *room* left}}, answers: {".": ""}')
+    )
     ask(project)
     app = page()
     assert "failed (" in texts(app) and "no *room* left" in texts(app) and "an empty answer" in texts(app)
@@ -214,7 +219,10 @@ def test_an_interrupted_run_says_so(project: Path) -> None:
 
 def test_long_and_many_outputs_are_cut_and_paged(project: Path) -> None:
     write(project / "workbench.yaml", echo(f'answers: {{".": "{"long " * 2000}"}}'))
-    write(project / "evals/greet.yaml", SUITE.replace("repeats: 2", "repeats: 15").replace("max_tokens: 20", "max_tokens: 9999"))
+    write(
+        project / "evals/greet.yaml",
+        SUITE.replace("repeats: 2", "repeats: 15").replace("max_tokens: 20", "max_tokens: 9999"),
+    )
     ask(project)
     app = page()
     assert len(app.code) == 1 + MOST_OUTPUTS
@@ -268,7 +276,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (source / name).write_text((ROOT / name).read_text("utf-8") if (ROOT / name).exists() else "", "utf-8")
     shutil.copytree(ROOT / "workbench", source / "workbench", ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(place), "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-q",
+        "-w",
+        str(place),
+        ".",
+    ]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     with zipfile.ZipFile(next(place.glob("*.whl"))) as wheel:
@@ -282,7 +302,11 @@ def test_the_wheel_holds_everything(installed: Path) -> None:
     there = {p.relative_to(installed) for p in (installed / "workbench").rglob("*") if p.is_file()}
     assert sorted(map(str, wanted - there)) == []
     names = {str(p) for p in there}
-    assert {"workbench/views/report.html", "workbench/views/screens/__main__.py", "workbench/store/migrations/env.py"} <= names
+    assert {
+        "workbench/views/report.html",
+        "workbench/views/screens/__main__.py",
+        "workbench/store/migrations/env.py",
+    } <= names
     assert any("define/starter/evals" in name for name in names)
 
 
@@ -292,11 +316,32 @@ def test_the_app_starts_from_an_installed_wheel(installed: Path, tmp_path: Path)
     write(tmp_path / "project/random.py", "raise SystemExit('a file of the project was imported')")
     write(tmp_path / "project/.streamlit/config.toml", '[server]\naddress = "0.0.0.0"\nenableXsrfProtection = false\n')
     port = free_port()
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), "PYTHONPATH": str(installed), "BROWSER": "true"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path / "home"),
+        "PYTHONPATH": str(installed),
+        "BROWSER": "true",
+    }
     (tmp_path / "home").mkdir()
     terminal, ours = pty.openpty()  # Streamlit asks for an e-mail address where it can
-    command = [sys.executable, "-P", "-c", "import sys, workbench; print(workbench.__file__, flush=True)\nfrom workbench.cli import main; sys.exit(main())", "ui", "--port", str(port)]
-    with subprocess.Popen(command, env=environment, cwd=tmp_path / "project", stdin=ours, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        "import sys, workbench; print(workbench.__file__, flush=True)\nfrom workbench.cli import main; sys.exit(main())",
+        "ui",
+        "--port",
+        str(port),
+    ]
+    with subprocess.Popen(
+        command,
+        env=environment,
+        cwd=tmp_path / "project",
+        stdin=ours,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
         try:
             assert wait_for(f"http://127.0.0.1:{port}/_stcore/health", server) == "ok"
             assert "<title>" in get(f"http://127.0.0.1:{port}/")
@@ -319,7 +364,17 @@ def listening(port: int) -> set[str]:
 
 
 def main_line(tmp_path: Path, port: int) -> str:
-    command = [sys.executable, "-m", "workbench", "--project", str(tmp_path / "project"), "ui", "--port", str(port), "--headless"]
+    command = [
+        sys.executable,
+        "-m",
+        "workbench",
+        "--project",
+        str(tmp_path / "project"),
+        "ui",
+        "--port",
+        str(port),
+        "--headless",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     return done.stderr

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from doubles.local import GREEDY, Ask, Local, Plain, distinct_nodes, log_softmax, opened
 from doubles.tiny_gguf import write_gguf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from workbench.engines.llama.answer import Answer
@@ -26,7 +26,12 @@ pytest.importorskip("llama_cpp")
 ROOMY = Shape(cells=2048, batch=96, threads=1, sequences=64)
 ROUNDING = 0.02
 """The largest difference of a log-probability between two ways to evaluate the tiny model (16-bit cache)."""
-SAME_MODEL = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FIXED = settings(
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # to shrink forty requests takes minutes
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +100,7 @@ def check_against(plain: Plain, asks: Sequence[Ask], answers: Sequence[Answer]) 
 # What is evaluated
 
 
-@SAME_MODEL
+@settings(FIXED, max_examples=60)
 @given(REQUESTS)
 def test_every_distinct_token_is_evaluated_once(roomy: Local, plain: Plain, asks: list[Ask]) -> None:
     """Answers hang below the end of their own prompt: where another prompt continues just as an answer does,
@@ -118,7 +123,7 @@ def test_every_distinct_token_is_evaluated_once(roomy: Local, plain: Plain, asks
     check_against(plain, asks, answers)
 
 
-@SAME_MODEL
+@settings(FIXED, max_examples=60)
 @given(st.lists(REQUESTS, min_size=2, max_size=3))
 def test_later_requests_pay_only_for_what_is_new(roomy: Local, plain: Plain, sets: list[list[Ask]]) -> None:
     """`again` is at most one token for each place where logits are wanted a second time."""
@@ -293,7 +298,7 @@ def test_an_answer_put_back_into_another_prompt_under_way(gguf: Path, plain: Pla
 # Cancelling
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(FIXED, max_examples=40)
 @given(REQUESTS, st.integers(0, 2**32), st.sampled_from([0.02, 0.2, 0.9]), st.sampled_from([(2048, 64), (64, 4)]))
 def test_cancelled_requests_leave_the_others_as_they_were(
     gguf: Path, plain: Plain, asks: list[Ask], seed: int, share: float, room: tuple[int, int]

@@ -41,6 +41,9 @@ def run_line(view: RunView) -> Text:
         f"{f.tokens(sum(u.prompt_tokens + u.output_tokens for u in used))} tokens",
         f"cost {f.money(None if None in costs else sum(c for c in costs if c is not None))}",
     ]
+    parts.append(
+        "repeats exactly" if all(r.header.get("repeats_exactly") for r in view.runs) else "repeats in distribution"
+    )
     open_runs = [f"{f.one_line(run.id)} is {run.status}" for run in view.runs if run.status != "complete"]
     if open_runs:
         parts.append(f"incomplete ({', '.join(open_runs)}): these numbers may still change")

@@ -214,8 +214,9 @@ class Row:
 
 def _params(lib: Any, shape: Shape, changes: Mapping[str, Any]) -> Any:
     params = lib.llama_context_default_params()
-    params.n_ctx = shape.cells
-    params.n_batch = params.n_ubatch = shape.batch
+    # llama.cpp aborts where a batch could not hold a token of every sequence
+    params.n_ctx = max(shape.cells, shape.sequences)
+    params.n_batch = params.n_ubatch = max(shape.batch, shape.sequences)
     params.n_threads = params.n_threads_batch = shape.threads
     params.n_seq_max = shape.sequences
     params.kv_unified = True

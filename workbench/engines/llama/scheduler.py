@@ -171,8 +171,9 @@ class Scheduler(Generic[T]):
 
     def _keep_few(self) -> None:
         """Keeps the newest shared prefixes for the next requests, in at most a quarter of the sequences."""
-        while self._idle and self._context.sequences - len(self._free) > self._context.sequences // 4:
-            self._forget_prefix(next(iter(self._idle)))
+        enough = self._context.sequences - self._context.sequences // 4
+        while len(self._free) < enough and (prefix := self._longest_idle()):
+            self._forget_prefix(prefix)
 
     def _queue(self) -> None:
         self._agenda = deque(node for node in self._trie.walk() if not node.begun)
@@ -230,11 +231,15 @@ class Scheduler(Generic[T]):
     def _make_room(self, cells: int, node: Node) -> bool:
         """Drops prefixes that are kept for later, until so many cells are free, and a sequence for the node."""
         while not self._fits(cells, node):
-            idle = next((prefix for prefix in self._idle if not prefix.children), None)
-            if idle is None:
+            prefix = self._longest_idle()
+            if prefix is None:
                 return False
-            self._forget_prefix(idle)
+            self._forget_prefix(prefix)
         return True
+
+    def _longest_idle(self) -> Node | None:
+        """Of the prefixes that are kept for later; one that has children again is not idle any more."""
+        return next((prefix for prefix in self._idle if not prefix.children), None)
 
     def _free_up(self, kept: Node) -> None:
         """Frees some room for a node that has to go on: drops what is idle; else puts back the youngest that
@@ -243,9 +248,8 @@ class Scheduler(Generic[T]):
         youngest = next((node for node in reversed(alive) if node is not kept), None)
         line = set(kept.line())
         begun = (n for n in self._trie.walk() if n.complete and n not in line and not any(c.begun for c in n.children))
-        idle = next((prefix for prefix in self._idle if not prefix.children), None)
-        if idle is not None:
-            self._forget_prefix(idle)
+        if (prefix := self._longest_idle()) is not None:
+            self._forget_prefix(prefix)
         elif youngest is not None and youngest.answer:
             self._put_back(youngest)
         elif (node := youngest or next(begun, None)) is not None:

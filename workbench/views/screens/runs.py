@@ -33,6 +33,8 @@ ACROSS = 3
 """Cards side by side; below 640 pixels Streamlit puts them under each other."""
 GREY = "#808a94"
 """Seen on a light and on a dark page."""
+AXIS = 70
+"""Height of a chart's axis with its title, which Streamlit counts in."""
 ROW = 35
 """Height of a table's row in pixels, Streamlit's own."""
 
@@ -62,7 +64,7 @@ def _chosen_run(connection: Any) -> str | None:
     try:
         named = stored.get_run(connection, wanted)
     except UnknownName as error:
-        st.warning(literal(f"{error}; this is the newest run"))
+        st.warning(literal(f"{error}; the newest is shown"))
     if named.id not in {run.id for run in listed}:
         listed.append(named)
     st.query_params["run"] = named.id
@@ -124,7 +126,7 @@ def _table(part: ScorerView, labels: Mapping[str, str]) -> list[dict[str, str | 
     rows: list[dict[str, str | int]] = []
     for s in part.summaries:
         row: dict[str, str | int] = {"variant": labels[s.variant], "mean": f.estimate(s), "cases": s.cases}
-        row["unscored"] = s.missing
+        row["unscored trials"] = s.missing
         if part.comparisons:
             c = compared.get(s.variant)
             row["difference"] = f.difference(c) if c else ""
@@ -157,7 +159,7 @@ def _intervals(drawn: list[dict[str, Any]], part: ScorerView) -> Any:
         x=alt.X("low:Q", scale=scale, axis=values), x2="high:Q", tooltip=hint
     )
     points = base.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("mean:Q", scale=scale), tooltip=hint)
-    return (bars + points).properties(height=40 * len(order))
+    return (bars + points).properties(height=32 * len(order) + AXIS)
 
 
 @st.fragment
@@ -245,7 +247,8 @@ def _value(score: Score) -> str:
         return f"– {score.scorer}"
     if score.kind == "pass":
         return f"{'✓' if score.value else '✗'} {score.scorer}"
-    return f"{score.scorer}: {f.number(score.value) if isinstance(score.value, (int, float)) else score.value}"
+    value = f"{score.value:,.6g}" if isinstance(score.value, (int, float)) else score.value
+    return f"{score.scorer}: {value}"
 
 
 def _json(value: object, limit: int) -> str:

@@ -24,8 +24,8 @@ from workbench.engines.llama.context import Context, Shape
 pytest.importorskip("llama_cpp")
 
 ROOMY = Shape(cells=2048, batch=96, threads=1, sequences=64)
-ROUNDING = 0.02
-"""The largest difference of a log-probability between two ways to evaluate the tiny model (16-bit cache)."""
+ROUNDING = 0.05
+"""Above the largest difference of a log-probability between two ways to evaluate the tiny model (16-bit cache)."""
 FIXED = settings(
     deadline=None,
     derandomize=True,
@@ -176,14 +176,15 @@ def test_choices_that_are_asked_for_again(gguf: Path, plain: Plain) -> None:
 
 
 def test_trials_that_agree_share_until_they_differ(gguf: Path) -> None:
-    """64 trials at a low temperature: as many tokens as there are distinct ones, in as many steps as one."""
-    asks = [Ask((1, 2, 3), {"temperature": 0.4, "max_tokens": 24, "top_k": 4}, seed) for seed in range(48)]
+    """48 trials at a low temperature: as many tokens as there are distinct ones, in as many steps as one."""
+    asks = [Ask((1, 2, 3), {"temperature": 0.05, "max_tokens": 24}, seed) for seed in range(48)]
     with opened(gguf, replace(ROOMY, sequences=128)) as local:
         answers = local.ask(asks)
         texts = {tuple(a.tokens) for a in answers}
-        late = max(next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), 0) for a in texts for b in texts)
-        assert local.counters.evaluated == distinct_nodes(asks, answers) < 0.8 * sum(len(a.tokens) for a in answers)
-        assert 1 < len(texts) and late > 3 and local.counters.steps == max(len(a.tokens) for a in answers)
+        alike = [next((i for i in range(24) if a[i] != b[i]), 24) for a in texts for b in texts if a != b]
+        assert len(texts) > 10 and max(alike) > 20  # they differ, some late
+        assert local.counters.evaluated == distinct_nodes(asks, answers) < 0.4 * sum(len(a.tokens) for a in answers)
+        assert local.counters.steps == 24
 
 
 # Little room
@@ -208,12 +209,13 @@ def mixture(count: int, most: int, seed: int) -> list[Ask]:
 
 
 @pytest.mark.parametrize(
-    ("cells", "sequences", "batch"), [(256, 8, 64), (128, 4, 32), (128, 2, 128), (128, 1, 7), (4096, 2, 64)]
+    ("count", "cells", "sequences", "batch"),
+    [(1000, 256, 8, 64), (1000, 128, 4, 32), (300, 128, 2, 128), (300, 256, 1, 7), (300, 4096, 2, 64)],
 )
-def test_a_thousand_requests_in_little_room(
-    gguf: Path, plain: Plain, cells: int, sequences: int, batch: int
+def test_many_requests_in_little_room(
+    gguf: Path, plain: Plain, count: int, cells: int, sequences: int, batch: int
 ) -> None:
-    asks = mixture(1000, 128, seed=sequences)
+    asks = mixture(count, 128, seed=sequences)
     with opened(gguf, Shape(cells, batch, 1, sequences), branches=3, most=128) as local:
         answers = [local.prepared(ask, str(i)) for i, ask in enumerate(asks)]
 
@@ -232,10 +234,10 @@ def test_a_thousand_requests_in_little_room(
 def test_memory_is_flat(gguf: Path) -> None:
     with opened(gguf, Shape(192, 64, 1, 8), branches=3, most=128) as local:
         sizes = []
-        for number in range(3):
+        for number in range(2):
             local.ask(mixture(1000, 128, seed=number))
             sizes.append(psutil.Process().memory_info().rss)
-    assert sizes[2] - sizes[1] < 4 << 20
+    assert sizes[1] - sizes[0] < 4 << 20
 
 
 def test_a_branch_that_finds_no_room_is_put_back_and_counted(gguf: Path, plain: Plain) -> None:
@@ -252,15 +254,15 @@ def test_a_branch_that_finds_no_room_is_put_back_and_counted(gguf: Path, plain: 
         local.check_at_rest()
 
 
-@pytest.mark.parametrize("length", [127, 126, 64])
+@pytest.mark.parametrize("length", [255, 254, 64])
 @pytest.mark.parametrize("company", [0, 1, 5])
 def test_a_request_that_just_fits(gguf: Path, plain: Plain, length: int, company: int) -> None:
     """Prompt and answer fill the whole cache, alone and where others share most of the prompt."""
     params = {**GREEDY, "max_tokens": -1, "logit_bias": {str(END): False}}
     prompts = [(*range(length - 1), 130 + i) for i in range(company + 1)]
-    with opened(gguf, Shape(128, 32, 1, 4)) as local:
+    with opened(gguf, Shape(256, 32, 1, 4)) as local:
         answers = local.ask([Ask(prompt, params) for prompt in prompts])
-        assert {(len(a.tokens), a.finish) for a in answers} == {(128 - length, "length")}
+        assert {(len(a.tokens), a.finish) for a in answers} == {(256 - length, "length")}
         check_against(plain, [Ask(prompt) for prompt in prompts], answers)
         local.check_at_rest()
 
@@ -293,6 +295,15 @@ def test_an_answer_put_back_into_another_prompt_under_way(gguf: Path, plain: Pla
             assert [len(a.tokens) for a in answers] == [40] * 5
             check_against(plain, asks, answers)
             local.check_at_rest()
+
+
+@pytest.mark.parametrize("shape", [Shape(64, 16, 1, 128), Shape(2048, 96, 1, 128), Shape(512, 1, 1, 3)])
+def test_fewer_tokens_in_a_batch_than_sequences(gguf: Path, plain: Plain, shape: Shape) -> None:
+    """llama.cpp would abort the process."""
+    asks = [Ask((1, 2, i), {**GREEDY, "max_tokens": 8}, logprobs=1) for i in range(60)]
+    with opened(gguf, shape) as local:
+        check_against(plain, asks, local.ask(asks))
+        local.check_at_rest()
 
 
 # Cancelling

@@ -9,6 +9,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     prepare.py       a suite made ready: models and scorers opened, checked, planned
     records.py       the plain records that the stages speak
     registry.py      one shape for every extension point
+    scoring.py       outputs to scores, while a run goes or later
     define/          what is asked        prompts, suites, cases, sweeps
     engines/         who answers          echo, llama.cpp in process, any OpenAI-compatible address
     run/             trials to outputs    plan, reuse, send

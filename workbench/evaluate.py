@@ -16,16 +16,14 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 
-from workbench.errors import ScorerError
-from workbench.prepare import Prepared, expected_answer, known_answers
-from workbench.records import Json, Judgement, Output, Request, Score, Trial, content_id
+from workbench.prepare import Prepared, known_answers
+from workbench.records import Json, Output, Request, Score, Trial, content_id
 from workbench.run.plan import Planned
 from workbench.run.provenance import provenance
 from workbench.run.reuse import newest_wanted, split
 from workbench.run.send import Dispatcher
-from workbench.scorers.base import Answered
-from workbench.scorers.build import score_key
 from workbench.scorers.timing import Latency
+from workbench.scoring import score_output
 from workbench.store import recording, runs
 from workbench.store.database import Database
 from workbench.store.prompts import record_revision
@@ -320,18 +318,13 @@ class _Going:
             noted.append((planned, kept))
 
     def _scores(self, trial: Trial, output: Output) -> Iterator[Score]:
-        for spec, scorer in self.prepared.scorers:
-            expected = expected_answer(spec, trial.case)
-            try:
-                judged = scorer(Answered(output, trial.case, expected))
-                key = score_key(spec, scorer, expected)
-            except ScorerError as error:
-                self.progress.unscored[f"scorer '{spec.name}': {error}"] += 1
-                judged, key = Judgement(None, "pass", str(error)), ""
-            if isinstance(judged.value, (int, float)):
-                total, count = self.progress.tally.get((trial.variant.id, spec.name), (0.0, 0))
-                self.progress.tally[trial.variant.id, spec.name] = (total + judged.value, count + 1)
-            yield Score(trial.id, spec.name, key, judged.value, judged.kind, judged.reason)
+        for score in score_output(self.prepared.scorers, trial.id, trial.case, output):
+            if not score.key:
+                self.progress.unscored[f"scorer '{score.scorer}': {score.reason}"] += 1
+            if isinstance(score.value, (int, float)):
+                total, count = self.progress.tally.get((trial.variant.id, score.scorer), (0.0, 0))
+                self.progress.tally[trial.variant.id, score.scorer] = (total + score.value, count + 1)
+            yield score
 
     def _beat(self) -> None:
         if time.monotonic() - self._beaten > 10:

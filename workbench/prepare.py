@@ -13,13 +13,12 @@ from workbench.define.prompt import render_prompt
 from workbench.define.sweep import blocks
 from workbench.define.template import render_value
 from workbench.engines.base import Engine
-from workbench.errors import DataError, SuiteError, WorkbenchError
+from workbench.errors import SuiteError
 from workbench.models import open_models
-from workbench.records import Case, Json, Message, Request, ScorerSpec, Suite, Trial, canonical
+from workbench.records import Message, Request, Suite, Trial, canonical
 from workbench.run.plan import Asked, Planned, check_capabilities, plan_block
 from workbench.run.reuse import newest_wanted
-from workbench.scorers.base import Scorer
-from workbench.scorers.build import build_scorer
+from workbench.scoring import Scorers, build_scorers, check_expected
 from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.recording import Kept
@@ -53,7 +52,7 @@ class Prepared:
 
     suite: Suite
     engines: Mapping[str, Engine]
-    scorers: Sequence[tuple[ScorerSpec, Scorer]]
+    scorers: Scorers
     root: Path
 
     def blocks(self, seed: int) -> Iterator[list[Planned]]:
@@ -107,10 +106,8 @@ def prepare_suite(suite: Suite, root: Path) -> Prepared:
     for name in ("budget", "gates"):
         if getattr(suite, name):
             raise SuiteError(f"'{name}' is not kept by this version, which would ignore it; remove it", suite.path)
-    scorers = [(spec, build_scorer(spec, root, suite.path)) for spec in suite.scorers]
-    for spec, scorer in scorers:
-        if scorer.needs_expected:
-            _check_expected(spec, suite.cases)
+    scorers = build_scorers(suite.scorers, root, suite.path)
+    check_expected(scorers, suite.cases)
     engines = open_models(suite.models)
     for variant in suite.variants:
         engines[variant.model].check_params(variant.params)
@@ -136,32 +133,6 @@ def plan_suite(prepared: Prepared, database: Database | None) -> Plan:
     unpriced = tuple(a for a in asked if not _free(prepared, a) and prepared.suite.models[a].price is None)
     cost = None if unpriced or most is None else sum(_cost(prepared, a, tokens[a], to_ask) for a in asked)
     return Plan(trials, len(requests), len(answered), sum(tokens.values()), most, cost, unpriced)
-
-
-def expected_answer(spec: ScorerSpec, case: Case) -> Json:
-    """The expected answer of a case for a scorer: the scorer's template over the inputs, or the case's own."""
-    if spec.expected is None:
-        return case.expected
-    return render_value(spec.expected, {**case.inputs, "expected": case.expected})
-
-
-def _check_expected(spec: ScorerSpec, cases: Sequence[Case]) -> None:
-    for case in cases:
-        try:
-            found = expected_answer(spec, case)
-        except WorkbenchError as error:
-            raise DataError(f"scorer '{spec.name}': {error} (case '{case.id}')", *_origin(case)) from error
-        if found is None or found == "":
-            raise DataError(
-                f"case '{case.id}' has no expected answer, which scorer '{spec.name}' needs; give the case one, map "
-                "it with 'cases: {expected: FIELD}', or give the scorer its own: 'expected: \"{{ FIELD }}\"'",
-                *_origin(case),
-            )
-
-
-def _origin(case: Case) -> tuple[str | None, int | None]:
-    path, _, line = case.origin.rpartition(":")
-    return (path, int(line)) if path and line.isdigit() else (case.origin or None, None)
 
 
 def _continued(prompt: tuple[Message, ...], history: tuple[Message, ...]) -> tuple[Message, ...]:

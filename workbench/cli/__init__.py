@@ -24,6 +24,7 @@ COMMANDS = {
     "run": ("workbench.cli.run:run", "Run a suite, or plan it with --dry-run."),
     "runs": ("workbench.cli.runs:runs", "List the runs in the store."),
     "show": ("workbench.cli.runs:show", "Show one run: scores, intervals, failures, one trial."),
+    "score": ("workbench.cli.runs:score", "Score stored outputs by further scorers; no model is asked."),
     "compare": ("workbench.cli.runs:compare", "Compare variants, paired by case, within or between runs."),
     "report": ("workbench.cli.runs:report", "Write a run as md, html, json or csv."),
     "prompts": ("workbench.cli.prompts:prompts", "The prompt library: list, show, render, diff, lint, label, log."),

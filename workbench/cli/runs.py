@@ -11,12 +11,16 @@ import click
 from rich.console import Console
 
 from workbench.cli.session import Session, emit
+from workbench.define.suite import load_scorers
 from workbench.errors import UnknownName
+from workbench.registry import SCORERS
 from workbench.store import runs as stored
 from workbench.views import tables
+from workbench.views.format import one_line
 from workbench.views.model import RunView, load_view
 from workbench.views.write import view_json, write_report
 
+COULD_NOT_FINISH = 3
 FORMATS = ("md", "html", "json", "csv")
 
 
@@ -113,6 +117,37 @@ def compare(session: Session, run: tuple[str, ...], reference: str | None, score
         console.print(tables.compare_table(view, part))
         if part.sentence:
             console.print(part.sentence, markup=False, highlight=False)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--with", "scorers", multiple=True, metavar="SCORER|SUITE.yaml", help="A scorer, or those of a suite.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
+@click.pass_obj
+def score(session: Session, run: str, scorers: tuple[str, ...], as_json: bool) -> int:
+    """Score the stored outputs of RUN anew, or by further scorers; no model is asked.
+
+    Without --with: by the scorers that its suite has now.
+    """
+    from workbench.scoring import build_scorers, score_run
+
+    database = session.database()
+    with database.read() as connection:
+        found = stored.get_run(connection, run)
+    specs = [
+        spec
+        for text in scorers or [str(found.header["path"])]
+        for spec in load_scorers(text, session.project, SCORERS.names())
+    ]
+    done = score_run(database, found.id, build_scorers(specs, session.project.root, None))
+    with database.read() as connection:
+        print_view(load_view(connection, found.id), as_json)
+    click.echo(f"{done.made} scores made, {done.kept} kept", err=True)
+    if done.unscored:
+        message, count = done.unscored.most_common(1)[0]
+        click.echo(f"{done.unscored.total()} could not be made; most often ({count}): {one_line(message)}", err=True)
+        return COULD_NOT_FINISH
+    return 0
 
 
 @click.command()

@@ -18,7 +18,7 @@ from workbench.define.properties import type_problem
 from workbench.define.suite_file import Answer, ModelEntry, ModelUse, SuiteFile
 from workbench.define.sweep import as_list, make_variants, select
 from workbench.define.template import variables_used
-from workbench.define.yamlfile import Located, read_yaml, validate
+from workbench.define.yamlfile import Located, parse_yaml, read_yaml, validate
 from workbench.errors import DataError, SuiteError, UnknownName, suggest
 from workbench.records import EMPTY, Case, Input, Json, Model, Prompt, ScorerSpec, Suite, Variant, canonical
 
@@ -90,6 +90,19 @@ def load_suite(
         text=located.text,
         path=located.path,
     )
+
+
+def load_scorers(text: str, project: Project, known: Collection[str]) -> tuple[ScorerSpec, ...]:
+    """Scorers by themselves: those of a suite's file, or one entry as a suite writes it, such as `length: 80`.
+
+    Raises SuiteError or UnknownName with the place.
+    """
+    if text.endswith(ENDINGS):
+        path = find_suite(text, project)
+        located = read_yaml(path, project.shown(path))
+    else:
+        located = parse_yaml(f"{{cases: [{{}}], scorers: [{text if ':' not in text else '{' + text + '}'}]}}", "--with")
+    return tuple(_scorers(validate(SuiteFile, located), project, located, known))
 
 
 def find_suite(ref: str, project: Project) -> Path:

@@ -157,6 +157,14 @@ def save_scores(connection: sa.Connection, run: str, scores: Sequence[Score]) ->
     connection.execute(db.scores.insert(), rows)
 
 
+def add_scorers(connection: sa.Connection, run: str, names: Sequence[str]) -> None:
+    """Notes in the run's header by which further scorers it was scored."""
+    where = db.runs.c.id == run
+    header = connection.execute(sa.select(db.runs.c.header).where(where)).scalar_one()
+    scorers = list(dict.fromkeys([*header.get("scorers", []), *names]))
+    connection.execute(db.runs.update().where(where).values(header={**header, "scorers": scorers}))
+
+
 def score_keys(connection: sa.Connection, run: str) -> dict[tuple[str, str], str]:
     """(trial, scorer) → key, of the scores that the run has."""
     query = sa.select(db.scores.c.trial, db.scores.c.scorer, db.scores.c.key).where(db.scores.c.run == run)

@@ -172,8 +172,8 @@ class Scheduler(Generic[T]):
     def _keep_few(self) -> None:
         """Keeps the newest shared prefixes for the next requests, in at most a quarter of the sequences."""
         enough = self._context.sequences - self._context.sequences // 4
-        while len(self._free) < enough and (prefix := self._longest_idle()):
-            self._forget_prefix(prefix)
+        while len(self._free) < enough and self._drop_idle():
+            pass
 
     def _queue(self) -> None:
         self._agenda = deque(node for node in self._trie.walk() if not node.begun)
@@ -231,15 +231,17 @@ class Scheduler(Generic[T]):
     def _make_room(self, cells: int, node: Node) -> bool:
         """Drops prefixes that are kept for later, until so many cells are free, and a sequence for the node."""
         while not self._fits(cells, node):
-            prefix = self._longest_idle()
-            if prefix is None:
+            if not self._drop_idle():
                 return False
-            self._forget_prefix(prefix)
         return True
 
-    def _longest_idle(self) -> Node | None:
-        """Of the prefixes that are kept for later; one that has children again is not idle any more."""
-        return next((prefix for prefix in self._idle if not prefix.children), None)
+    def _drop_idle(self) -> bool:
+        """Drops the prefix that has been idle the longest; one with children again is not idle any more."""
+        prefix = next((node for node in self._idle if not node.children), None)
+        if prefix is not None and prefix.parent is not None:
+            self._close(prefix)
+            self._prune(prefix.parent)
+        return prefix is not None
 
     def _free_up(self, kept: Node) -> None:
         """Frees some room for a node that has to go on: drops what is idle; else puts back the youngest that
@@ -248,9 +250,9 @@ class Scheduler(Generic[T]):
         youngest = next((node for node in reversed(alive) if node is not kept), None)
         line = set(kept.line())
         begun = (n for n in self._trie.walk() if n.complete and n not in line and not any(c.begun for c in n.children))
-        if (prefix := self._longest_idle()) is not None:
-            self._forget_prefix(prefix)
-        elif youngest is not None and youngest.answer:
+        if self._drop_idle():
+            return
+        if youngest is not None and youngest.answer:
             self._put_back(youngest)
         elif (node := youngest or next(begun, None)) is not None:
             self._put_off(node)
@@ -346,12 +348,6 @@ class Scheduler(Generic[T]):
             parent = over.parent
             self._close(over)
             over = parent
-
-    def _forget_prefix(self, node: Node) -> None:
-        parent = node.parent
-        assert parent is not None
-        self._close(node)
-        self._prune(parent)
 
     def _close(self, node: Node) -> None:
         assert node.parent is not None

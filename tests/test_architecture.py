@@ -52,7 +52,7 @@ BOUND = {  # an outside library stays in one stage
     "langsmith": "engines.langchain",
 }
 LAZY = {  # may be imported inside a function: optional, or over 0.1 s to import
-    "alembic", "altair", "huggingface_hub", "jsonschema", "langchain_core", "langsmith", "llama_cpp", "numpy", "openai", "pandas", "pyarrow",
+    "alembic", "altair", "genai_prices", "huggingface_hub", "jsonschema", "langchain_core", "langsmith", "llama_cpp", "numpy", "openai", "pandas", "pyarrow",
     "referencing", "regex", "scipy", "sqlalchemy", "statsmodels", "streamlit", "rapidfuzz",
 }  # fmt: skip
 LAZY_OWN = {"cli"}  # the command line loads what a command needs when it runs

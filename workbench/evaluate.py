@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 
-from workbench.prepare import Prepared, known_answers
+from workbench.prepare import Prepared, budgets, known_answers
 from workbench.records import Json, Output, Request, Score, Trial, content_id
 from workbench.run.plan import Planned
 from workbench.run.provenance import provenance
@@ -72,6 +72,8 @@ class Progress:
     unscored: Counter[str] = field(default_factory=Counter)
     """What scorers complained of, counted; those scores are made at the next run, without asking a model."""
 
+    stopped_by: str = ""
+    """Which budget ended the run, in words."""
     work: dict[str, dict[str, float]] = field(default_factory=dict)
     """Alias → what its engine counted; filled at the end."""
 
@@ -95,14 +97,15 @@ def run_suite(
     options = options or RunOptions()
     begun = _begin(prepared, database, options)
     progress = Progress(begun.run, begun.planned)
-    going = _Going(prepared, database, progress, stop or Event(), watch, begun.reuse_after)
+    going = _Going(prepared, database, progress, stop or Event(), watch, begun)
     status = "failed"
     try:
         with Dispatcher(prepared.engines) as dispatcher:
             going.drive(prepared.blocks(begun.seed), dispatcher)
             going.count_work()
             going.measure_latency(dispatcher)
-        status = "stopped" if going.stop.is_set() and progress.done < progress.planned else "complete"
+        ended_early = going.stop.is_set() or progress.stopped_by
+        status = "stopped" if ended_early and progress.done < progress.planned else "complete"
     finally:
         going.finish(status)
     return progress, status
@@ -175,19 +178,24 @@ class _Going:
         progress: Progress,
         stop: Event,
         watch: Callable[[Progress], None],
-        reuse_after: str,
+        begun: _Begun,
     ) -> None:  # fmt: skip
         self.prepared, self.database, self.progress, self.stop, self.watch = prepared, database, progress, stop, watch
-        self._known = known_answers(database, reuse_after)
+        self._known = known_answers(database, begun.reuse_after)
         self._arrived: SimpleQueue[tuple[Request, Future[Output]]] = SimpleQueue()
+        self._budgets = budgets(prepared, database, begun.run)
         self._waiting: dict[str, list[Planned]] = {}
+        """Request id → the trials that wait for it."""
+        self._pending: deque[tuple[int, Request]] = deque()
+        """What is not asked yet, with its block."""
+        self._flying: set[str] = set()
         self._untimed: dict[str, list[tuple[Planned, Kept]]] = {}
         self._beaten = time.monotonic()
         with database.read() as connection:
             self._scored = recording.score_keys(connection, progress.run)
 
     def drive(self, plan: Iterator[list[Planned]], dispatcher: Dispatcher) -> None:
-        """Keeps a few blocks under way until all is answered or the run is stopped."""
+        """Keeps a few blocks under way until all is answered, or the run is stopped or at its budget."""
         under_way: list[set[str]] = []
         number, exhausted = 0, False
         while not exhausted or self._waiting:
@@ -195,14 +203,39 @@ class _Going:
                 block = next(plan, None)
                 exhausted = block is None
                 if block is not None:
-                    under_way.append(self._ask(block, dispatcher, number))
+                    under_way.append(self._ask(block, number))
                     number += 1
                 under_way = [block_ids for block_ids in under_way if block_ids & self._waiting.keys()]
-            if self.stop.is_set():
-                dispatcher.cancel()
+            self._submit(dispatcher)
+            self.progress.stopped_by = self.progress.stopped_by or self._out_of_time()
+            if self.stop.is_set() or self.progress.stopped_by:
+                dispatcher.cancel(calls_too=self.stop.is_set())
+                self._give_up_pending()
                 exhausted = True
             self._receive(self._take(wait=0.2))
             under_way = [block_ids for block_ids in under_way if block_ids & self._waiting.keys()]
+
+    def _submit(self, dispatcher: Dispatcher) -> None:
+        """Asks what waits, as far as the budgets allow."""
+        while self._pending and not self.stop.is_set():
+            number, request = self._pending[0]
+            why = next((why for budget in self._budgets if (why := budget.passed_by(request))), "")
+            if why:
+                self.progress.stopped_by = "" if self._flying else why  # answers may take less than their worst case
+                return
+            self._pending.popleft()
+            for budget in self._budgets:
+                budget.ask(request)
+            self._flying.add(request.id)
+            dispatcher.submit(request, number).add_done_callback(partial(self._arrive, request))
+
+    def _out_of_time(self) -> str:
+        return next((late for budget in self._budgets if (late := budget.out_of_time)), "") if self._waiting else ""
+
+    def _give_up_pending(self) -> None:
+        for _, request in self._pending:
+            self._waiting.pop(request.id, None)
+        self._pending.clear()
 
     def count_work(self) -> None:
         """Notes what the engines counted; what is asked again to measure latency comes after and is left out."""
@@ -215,7 +248,7 @@ class _Going:
             return
         block = itertools.count(1_000_000)
         for planned, kept in itertools.chain.from_iterable(self._untimed.values()):
-            if self.stop.is_set():
+            if self.stop.is_set() or self.progress.stopped_by:
                 return
             output = dispatcher.submit(replace(planned.request, alone=True), next(block)).result()
             if not output.failure:
@@ -232,8 +265,8 @@ class _Going:
             recording.end_run(connection, self.progress.run, status, self.progress.work)
         self.watch(self.progress)
 
-    def _ask(self, block: list[Planned], dispatcher: Dispatcher, number: int) -> set[str]:
-        """Answers what is known, asks the rest; returns the ids that are asked."""
+    def _ask(self, block: list[Planned], number: int) -> set[str]:
+        """Answers what is known, lines up the rest; returns the ids of the rest."""
         parts = split(block, self._known)
         waiting: dict[str, list[Planned]] = {}
         for planned in block:
@@ -241,9 +274,9 @@ class _Going:
         self.progress.reused += sum(len(waiting[i]) for i in parts.answered)
         self._settle([(waiting[i], kept) for i, kept in parts.answered.items()], attach=True)
         for request in parts.to_ask:
-            self._waiting[request.id] = waiting[request.id]
-            future = dispatcher.submit(request, number)
-            future.add_done_callback(partial(self._arrive, request))
+            if request.id not in self._waiting:
+                self._pending.append((number, request))
+            self._waiting.setdefault(request.id, []).extend(waiting[request.id])
         return {r.id for r in parts.to_ask}
 
     def _arrive(self, request: Request, future: Future[Output]) -> None:
@@ -263,7 +296,10 @@ class _Going:
         """Commits the outputs among what has arrived in one transaction; a cancelled request has none."""
         outputs = [(request, future.result()) for request, future in arrived if future.exception() is None]
         answered = []
+        self._flying -= {request.id for request, _ in arrived}
         for request, output in outputs:
+            for budget in self._budgets:
+                budget.settle(output)
             if output.failure and output.failure.kind == "cancelled":
                 self._waiting.pop(request.id, None)
             else:

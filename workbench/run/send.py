@@ -77,9 +77,10 @@ class Queue:
         self._unwanted.discard(output.request_id)
         return self._alive.pop(output.request_id, None)
 
-    def cancel(self) -> list[tuple[Future[Output], Output]]:
-        """Marks what is under way as unwanted; gives back what has not begun."""
-        self._unwanted |= self._taken
+    def cancel(self, under_way: bool) -> list[tuple[Future[Output], Output]]:
+        """Gives back what has not begun; marks what is under way as unwanted, where that is asked."""
+        if under_way:
+            self._unwanted |= self._taken
         dropped = [failed(request, "cancelled", "not asked: the run was stopped") for _, request in self._waiting]
         self._waiting.clear()
         return [(f, output) for output in dropped if (f := self._alive.pop(output.request_id, None))]
@@ -115,9 +116,9 @@ class Lane:
             self.changed.notify_all()
         return future
 
-    def cancel(self) -> None:
+    def cancel(self, calls_too: bool) -> None:
         with self.changed:
-            dropped = [pair for queue in self.queues for pair in queue.cancel()]
+            dropped = [pair for q in self.queues for pair in q.cancel(calls_too or q.engine.in_process)]
             self.changed.notify_all()
         for future, output in dropped:
             future.set_result(output)
@@ -205,7 +206,9 @@ class Dispatcher:
         lane, queue = self._places[request.model]
         return lane.submit(queue, request, block)
 
-    def cancel(self) -> None:
-        """Asks every engine to stop: what has not begun is dropped, the rest ends as `cancelled` or done."""
+    def cancel(self, *, calls_too: bool = True) -> None:
+        """Asks every engine to stop: what has not begun is dropped, the rest ends as `cancelled` or done.
+
+        Without `calls_too`, calls to other machines end by themselves: they are paid for already."""
         for lane in self._lanes:
-            lane.cancel()
+            lane.cancel(calls_too)

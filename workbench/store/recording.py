@@ -99,6 +99,17 @@ def set_latency(connection: sa.Connection, number: int, output: Output) -> None:
     connection.execute(db.outputs.update().where(db.outputs.c.number == number).values(times))
 
 
+def spent(connection: sa.Connection, run: str | None = None) -> tuple[float, int]:
+    """US dollars and tokens of all stored outputs, or of those that one run asked for; unknown costs are left out."""
+    o = db.outputs.c
+    tokens = sa.func.coalesce(o.prompt_tokens, 0) + sa.func.coalesce(o.output_tokens, 0)
+    query = sa.select(sa.func.coalesce(sa.func.sum(o.cost), 0.0), sa.func.coalesce(sa.func.sum(tokens), 0))
+    if run is not None:
+        query = query.where(o.run == run)
+    cost, count = connection.execute(query).one()
+    return float(cost), int(count)
+
+
 def known(connection: sa.Connection, ids: Iterable[str], newer_than: str = "") -> dict[str, Kept]:
     """The newest answer to each request that has one; failures are no answers."""
     found: dict[str, Kept] = {}

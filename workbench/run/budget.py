@@ -1,0 +1,77 @@
+"""What a run may use: it asks nothing whose worst case, with all that is in flight, could pass the limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from workbench.records import Output, Request
+
+WRAPPING_TOKENS = 16
+"""Tokens that a chat template may put around a message, generously."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a request used, or could use at most."""
+
+    cost: float = 0.0
+    """US dollars."""
+    tokens: int = 0
+
+
+@dataclass(slots=True)
+class Budget:
+    """Limits in US dollars, tokens and seconds; None: none. Counts what is spent and what is in flight."""
+
+    cost: float | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+    worst: Callable[[Request], Use] = lambda request: Use()
+    spent: Use = Use()
+    what: str = "the run's budget"
+    started: float = field(default_factory=time.monotonic)
+    _in_flight: dict[str, Use] = field(default_factory=dict)
+
+    @property
+    def out_of_time(self) -> str:
+        """Says so when the time is used up; else empty."""
+        if self.seconds is None or time.monotonic() - self.started < self.seconds:
+            return ""
+        return f"{self.what}: its time of {self.seconds:g} s is used up"
+
+    def passed_by(self, request: Request) -> str:
+        """Which limit the request could pass, in words; empty where it can be asked."""
+        if self.cost is None and self.tokens is None:
+            return ""
+        worst = self.worst(request)
+        open_cost = self.spent.cost + sum(use.cost for use in self._in_flight.values())
+        open_tokens = self.spent.tokens + sum(use.tokens for use in self._in_flight.values())
+        if self.cost is not None and open_cost + worst.cost > self.cost:
+            spent = f"${self.spent.cost:.4f} of ${self.cost:g} are spent"
+            return f"{self.what}: {spent}, and the next request could cost ${worst.cost:.4f}"
+        if self.tokens is not None and open_tokens + worst.tokens > self.tokens:
+            spent = f"{self.spent.tokens:,} of {self.tokens:,} tokens are used"
+            return f"{self.what}: {spent}, and the next request could take {worst.tokens:,}"
+        return ""
+
+    def ask(self, request: Request) -> None:
+        """The request is in flight: it counts with its worst case."""
+        self._in_flight[request.id] = self.worst(request)
+
+    def settle(self, output: Output) -> None:
+        """The answer is there: it counts with what it took. A failure may have been paid for all the same,
+        so that it counts with its worst case where it tells nothing."""
+        worst = self._in_flight.pop(output.request_id, Use())
+        told = output.prompt_tokens is not None and output.output_tokens is not None
+        tokens = (output.prompt_tokens or 0) + (output.output_tokens or 0) if told else worst.tokens
+        cost = output.cost if output.cost is not None else worst.cost
+        self.spent = Use(self.spent.cost + cost, self.spent.tokens + tokens)
+
+
+def most_tokens(request: Request) -> tuple[int, int | None]:
+    """Prompt and output tokens at most: a token has at least one byte; None where no max_tokens bounds it."""
+    prompt = sum(len(m.text.encode()) + WRAPPING_TOKENS for m in request.messages)
+    limit = 0 if "choices" in request.answer else request.params.get("max_tokens")
+    return prompt, None if limit is None else int(limit)

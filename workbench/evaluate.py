@@ -29,8 +29,8 @@ from workbench.store.database import Database
 from workbench.store.prompts import record_revision
 from workbench.store.recording import Kept
 
-AHEAD_BLOCKS = 4
-"""How many blocks are under way at once: enough to keep engines busy, few enough to stay small."""
+AHEAD = 1000
+"""How many requests are lined up at least, in whole blocks: enough to keep engines busy, few enough to stay small."""
 TIMED_TRIALS = 8
 """How many answers of a variant are made once more to measure their latency."""
 
@@ -179,7 +179,7 @@ class _Going:
         stop: Event,
         watch: Callable[[Progress], None],
         begun: _Begun,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.prepared, self.database, self.progress, self.stop, self.watch = prepared, database, progress, stop, watch
         self._known = known_answers(database, begun.reuse_after)
         self._arrived: SimpleQueue[tuple[Request, Future[Output]]] = SimpleQueue()
@@ -189,23 +189,21 @@ class _Going:
         self._pending: deque[tuple[int, Request]] = deque()
         """What is not asked yet, with its block."""
         self._flying: set[str] = set()
-        self._untimed: dict[str, list[tuple[Planned, Kept]]] = {}
+        self._untimed: list[tuple[Planned, Kept]] = []
+        self._looked_at: Counter[str] = Counter()
         self._beaten = time.monotonic()
         with database.read() as connection:
             self._scored = recording.score_keys(connection, progress.run)
 
     def drive(self, plan: Iterator[list[Planned]], dispatcher: Dispatcher) -> None:
-        """Keeps a few blocks under way until all is answered, or the run is stopped or at its budget."""
-        under_way: list[set[str]] = []
-        number, exhausted = 0, False
+        """Keeps enough lined up until all is answered, or the run is stopped or at its budget."""
+        blocks = enumerate(plan)
+        exhausted = False
         while not exhausted or self._waiting:
-            while not exhausted and len(under_way) < AHEAD_BLOCKS and not self.stop.is_set():
-                block = next(plan, None)
-                exhausted = block is None
-                if block is not None:
-                    under_way.append(self._ask(block, number))
-                    number += 1
-                under_way = [block_ids for block_ids in under_way if block_ids & self._waiting.keys()]
+            while not exhausted and len(self._waiting) < AHEAD and not self.stop.is_set():
+                number, block = next(blocks, (-1, []))
+                exhausted = number < 0
+                self._ask(block, number)
             self._submit(dispatcher)
             self.progress.stopped_by = self.progress.stopped_by or self._out_of_time()
             if self.stop.is_set() or self.progress.stopped_by:
@@ -213,7 +211,6 @@ class _Going:
                 self._give_up_pending()
                 exhausted = True
             self._receive(self._take(wait=0.2))
-            under_way = [block_ids for block_ids in under_way if block_ids & self._waiting.keys()]
 
     def _submit(self, dispatcher: Dispatcher) -> None:
         """Asks what waits, as far as the budgets allow."""
@@ -244,18 +241,20 @@ class _Going:
     def measure_latency(self, dispatcher: Dispatcher) -> None:
         """Answers in a batch have no latency of their own: a few trials of each variant are asked once more,
         one at a time, and their outputs are given the times."""
-        if not any(isinstance(scorer, Latency) for _, scorer in self.prepared.scorers):
+        scorers = [(spec, scorer) for spec, scorer in self.prepared.scorers if isinstance(scorer, Latency)]
+        if not scorers:
             return
         block = itertools.count(1_000_000)
-        for planned, kept in itertools.chain.from_iterable(self._untimed.values()):
+        for planned, kept in self._untimed:
             if self.stop.is_set() or self.progress.stopped_by:
                 return
             output = dispatcher.submit(replace(planned.request, alone=True), next(block)).result()
             if not output.failure:
                 timed = replace(kept.output, seconds=output.seconds, first_token_seconds=output.first_token_seconds)
+                scores = list(score_output(scorers, planned.trial.id, planned.trial.case, timed))
                 with self.database.write() as connection:
                     recording.set_latency(connection, kept.number, output)
-                    recording.save_scores(connection, self.progress.run, list(self._scores(planned.trial, timed)))
+                    recording.save_scores(connection, self.progress.run, scores)
             self.watch(self.progress)
 
     def finish(self, status: str) -> None:
@@ -265,8 +264,8 @@ class _Going:
             recording.end_run(connection, self.progress.run, status, self.progress.work)
         self.watch(self.progress)
 
-    def _ask(self, block: list[Planned], number: int) -> set[str]:
-        """Answers what is known, lines up the rest; returns the ids of the rest."""
+    def _ask(self, block: list[Planned], number: int) -> None:
+        """Answers what is known, lines up the rest."""
         parts = split(block, self._known)
         waiting: dict[str, list[Planned]] = {}
         for planned in block:
@@ -277,7 +276,6 @@ class _Going:
             if request.id not in self._waiting:
                 self._pending.append((number, request))
             self._waiting.setdefault(request.id, []).extend(waiting[request.id])
-        return {r.id for r in parts.to_ask}
 
     def _arrive(self, request: Request, future: Future[Output]) -> None:
         self._arrived.put((request, future))
@@ -348,10 +346,11 @@ class _Going:
                 recording.save_scores(connection, self.progress.run, new)
 
     def _note_untimed(self, planned: Planned, kept: Kept) -> None:
-        """Remembers the first answers of each variant that have no latency."""
-        noted = self._untimed.setdefault(planned.trial.variant.id, [])
-        if kept.output.seconds is None and len(noted) < TIMED_TRIALS:
-            noted.append((planned, kept))
+        """Remembers which of a variant's first answers have no latency."""
+        variant = planned.trial.variant.id
+        self._looked_at[variant] += 1
+        if kept.output.seconds is None and self._looked_at[variant] <= TIMED_TRIALS:
+            self._untimed.append((planned, kept))
 
     def _scores(self, trial: Trial, output: Output) -> Iterator[Score]:
         for score in score_output(self.prepared.scorers, trial.id, trial.case, output):

@@ -20,6 +20,12 @@ class Use:
     """US dollars."""
     tokens: int = 0
 
+    def __add__(self, other: Use) -> Use:
+        return Use(self.cost + other.cost, self.tokens + other.tokens)
+
+    def __sub__(self, other: Use) -> Use:
+        return Use(self.cost - other.cost, self.tokens - other.tokens)
+
 
 @dataclass(slots=True)
 class Budget:
@@ -33,6 +39,8 @@ class Budget:
     what: str = "the run's budget"
     started: float = field(default_factory=time.monotonic)
     _in_flight: dict[str, Use] = field(default_factory=dict)
+    _open: Use = Use()
+    """The sum of what is in flight."""
 
     @property
     def out_of_time(self) -> str:
@@ -46,28 +54,28 @@ class Budget:
         if self.cost is None and self.tokens is None:
             return ""
         worst = self.worst(request)
-        open_cost = self.spent.cost + sum(use.cost for use in self._in_flight.values())
-        open_tokens = self.spent.tokens + sum(use.tokens for use in self._in_flight.values())
-        if self.cost is not None and open_cost + worst.cost > self.cost:
+        if self.cost is not None and self.spent.cost + self._open.cost + worst.cost > self.cost:
             spent = f"${self.spent.cost:.4f} of ${self.cost:g} are spent"
             return f"{self.what}: {spent}, and the next request could cost ${worst.cost:.4f}"
-        if self.tokens is not None and open_tokens + worst.tokens > self.tokens:
+        if self.tokens is not None and self.spent.tokens + self._open.tokens + worst.tokens > self.tokens:
             spent = f"{self.spent.tokens:,} of {self.tokens:,} tokens are used"
             return f"{self.what}: {spent}, and the next request could take {worst.tokens:,}"
         return ""
 
     def ask(self, request: Request) -> None:
         """The request is in flight: it counts with its worst case."""
-        self._in_flight[request.id] = self.worst(request)
+        self._in_flight[request.id] = worst = self.worst(request)
+        self._open += worst
 
     def settle(self, output: Output) -> None:
         """The answer is there: it counts with what it took. A failure may have been paid for all the same,
         so that it counts with its worst case where it tells nothing."""
         worst = self._in_flight.pop(output.request_id, Use())
+        self._open -= worst
         told = output.prompt_tokens is not None and output.output_tokens is not None
         tokens = (output.prompt_tokens or 0) + (output.output_tokens or 0) if told else worst.tokens
         cost = output.cost if output.cost is not None else worst.cost
-        self.spent = Use(self.spent.cost + cost, self.spent.tokens + tokens)
+        self.spent += Use(cost, tokens)
 
 
 def most_tokens(request: Request) -> tuple[int, int | None]:

@@ -28,6 +28,7 @@ types: $(VENV)/test ## mypy, strict
 
 bench: $(VENV)/test ## performance, measured side by side
 	$(BIN)/python benchmarks/command_line.py
+	$(BIN)/python benchmarks/local_sweep.py
 
 ui: $(VENV)/ui ## the app, in the browser
 	$(BIN)/workbench ui

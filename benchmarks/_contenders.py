@@ -50,7 +50,7 @@ def run(kind: str, job: Job, environment: Mapping[str, str] | None = None) -> Re
     )
     if done.returncode:
         raise RuntimeError(f"{kind} failed: {done.stderr.strip()[-2000:]}")
-    result: Result = json.loads(done.stdout.rpartition("\n")[2] or done.stdout)
+    result: Result = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
@@ -262,7 +262,7 @@ def _asked(job: Job, address: str) -> Result:
 def serve(model: str, slots: str, room: str, threads: str) -> None:
     """The server's process: says where it listens, ends with its stdin. Streams of its slots are separate,
     as on llama-server's command line with a given number of slots."""
-    import xllamacpp
+    import xllamacpp  # type: ignore[import-untyped]
 
     params = xllamacpp.CommonParams()
     params.model.path = model

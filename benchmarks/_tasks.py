@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ class Ask:
 
     messages: Sequence[Sequence[str]]
     """Pairs of role and text."""
-    tokens: Sequence[int]
+    tokens: list[int]
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     choices: Sequence[str] = ()
@@ -76,7 +75,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def sweep(tokenise: Tokeniser, cases: int, repeats: int) -> list[Ask]:
     """2 prompts of about 250 shared tokens × cases × three temperatures × repeats."""
     rows = read_rows(REVIEWS)
-    asks = []
+    asks: list[Ask] = []
     for prompt in (_as_turns(rows[24::20]), _as_list(rows[30::20])):
         for temperature in TEMPERATURES:
             for _ in range(repeats):
@@ -111,7 +110,7 @@ def long_document(tokenise: Tokeniser, questions: int) -> list[Ask]:
             break
         document.append(row["text"])
     head = "\n\n".join(document)
-    asks = []
+    asks: list[Ask] = []
     for setting in SETTINGS:
         for question in QUESTIONS[:questions]:
             turns = [("system", "You answer questions on customer reviews."), ("user", f"{head}\n\n{question}")]
@@ -152,7 +151,7 @@ def _choosing(tokenise: Tokeniser, prompts: Iterable[tuple[list[tuple[str, str]]
 
 def short_prompts(tokenise: Tokeniser, count: int) -> list[Ask]:
     """`count` trials of short prompts that differ late, five repeats each."""
-    asks = []
+    asks: list[Ask] = []
     for number in range((count + 4) // 5):
         turns = [("raw", f"A fact about the number {number}:")]
         tokens = tokenise(turns)
@@ -164,5 +163,9 @@ def short_prompts(tokenise: Tokeniser, count: int) -> list[Ask]:
 def distinct_tokens(asks: Sequence[Ask]) -> int:
     """Nodes of the trie of all prompts: what has to be evaluated at least."""
     paths = sorted(ask.tokens for ask in asks)
-    shared = sum(len(commonprefix([a, b])) for a, b in pairwise(paths))
-    return sum(map(len, paths)) - shared
+    return len(paths[0]) + sum(len(path) - _common(before, path) for before, path in pairwise(paths))
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -17,7 +17,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -57,15 +57,15 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def in_turn(contenders: Mapping[str, Contender], rounds: int, skip: Callable[[str], bool]) -> dict[str, list[Result]]:
-    """Results by name, a round each; the order is turned round every time. `skip` is asked after the first
-    round, whose results it may use."""
+def in_turn(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[Result]]:
+    """Results by name, one a round; the order is turned round every time."""
     results: dict[str, list[Result]] = {name: [] for name in contenders}
-    for number in range(rounds):
-        for name in list(contenders) if number % 2 == 0 else reversed(contenders):
-            if number == 0 or not skip(name):
-                one = contenders[name]
-                results[name].append(run(one.kind, one.job, one.environment))
+    order = list(contenders)
+    for _ in range(rounds):
+        for name in order:
+            one = contenders[name]
+            results[name].append(run(one.kind, one.job, one.environment))
+        order.reverse()
     return results
 
 
@@ -94,12 +94,11 @@ def against_all(bench: Bench, asks: Sequence[Ask], new: int, suite_order: bool) 
     }
     if suite_order:
         contenders["create_completion, suite order"] = Contender("completion", bench.job(asks, new=new))
-    results: dict[str, list[Result]] = {}
     servers = [name for name in contenders if name.startswith("server")]
-    first = in_turn(contenders, 1, lambda name: False)
+    first = in_turn(contenders, 1)
     fastest = min(servers, key=lambda name: first[name][0]["seconds"])
     rest = {name: one for name, one in contenders.items() if name not in servers or name == fastest}
-    more = in_turn(dict(reversed(rest.items())), bench.rounds - 1, lambda name: False)
+    more = in_turn(dict(reversed(rest.items())), bench.rounds - 1)
     results = {name: first[name] + more.get(name, []) for name in contenders}
     for name, rounds in results.items():
         check_lengths(name, rounds, len(asks) * new)
@@ -139,7 +138,7 @@ def decode_share(bench: Bench) -> Rows:
         for new in (6, 48)
         for unending in (False, True)
     }
-    results = in_turn({name: Contender("ours", job) for name, job in jobs.items()}, bench.rounds, lambda name: False)
+    results = in_turn({name: Contender("ours", job) for name, job in jobs.items()}, bench.rounds)
     return [work_row(name, rounds) for name, rounds in results.items()]
 
 
@@ -179,7 +178,7 @@ def choice_row(bench: Bench, name: str, asks: Sequence[Ask]) -> dict[str, Any]:
     for ask in full["asks"]:
         ask["choice_tokens"] = [bench.tokenise.vocabulary.tokens(text, special=False) for text in ask["choices"]]
     contenders = {"ours": Contender("ours", bench.job(asks)), "full": Contender("choices in full", full)}
-    results = in_turn(contenders, bench.rounds, lambda name: False)
+    results = in_turn(contenders, bench.rounds)
     ours, loop = results["ours"], results["full"]
     times = [one["seconds"] / own["seconds"] for own, one in zip(ours, loop, strict=True)]
     tokens = loop[0]["evaluated"] / ours[0]["work"]["evaluated"]
@@ -233,35 +232,36 @@ def growth(bench: Bench) -> Rows:
 def limits(bench: Bench) -> Rows:
     """Bare `llama_decode`: tokens/s at a batch of 32, and of prompts."""
     width, steps = (8, 4) if bench.quick else (32, 24)
-    decode = {"width": width, "steps": steps, "share": True}
+    decode: dict[str, Any] = {"width": width, "steps": steps, "share": True}
     jobs: dict[str, Contender] = {}
 
-    def add(name: str, kind: str, environment: Mapping[str, str] | None = None, **job: Any) -> None:
-        jobs[name] = Contender(kind, {**bench.job(), **job}, environment or {})
+    def add(name: str, kind: str, job: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> None:
+        jobs[name] = Contender(kind, bench.job(**job), environment or {})
 
     for flash, said in ((1, "flash"), (0, "no flash")):
         on = {"flash_attn_type": flash}
-        add(f"decode {width}: unified, shared prefix, {said}", "decode", **decode, context=on)
+        add(f"decode {width}: unified, shared prefix, {said}", "decode", {**decode, "context": on})
         own = {**decode, "share": False}
-        add(f"decode {width}: unified, own prefixes, {said}", "decode", **own, context=on)
-        add(f"decode {width}: separate streams, {said}", "decode", **own, context={**on, "kv_unified": False})
-        add(f"prompt: batch 512, {said}", "prompt", context=on)
+        add(f"decode {width}: unified, own prefixes, {said}", "decode", {**own, "context": on})
+        add(f"decode {width}: separate streams, {said}", "decode", {**own, "context": {**on, "kv_unified": False}})
+        add(f"prompt: batch 512, {said}", "prompt", {"context": on})
     for batch in (128, 256):
-        add(f"prompt: batch {batch}", "prompt", batch=batch)
-        add(f"prompt: batch 512, micro-batch {batch}", "prompt", context={"n_ubatch": batch})
-    for threads in (1, 2):
-        add(f"decode {width}: {threads} threads", "decode", **decode, threads=threads)
-        add(f"prompt: {threads} threads", "prompt", threads=threads)
-    for policy in ("passive", "active"):
-        for bound in ("false", "true"):
-            setting = {"OMP_WAIT_POLICY": policy, "OMP_PROC_BIND": bound}
-            add(f"decode {width}: threads wait {policy}, pinned {bound}", "decode", setting, **decode)
+        add(f"prompt: batch {batch}", "prompt", {"batch": batch})
+        add(f"prompt: batch 512, micro-batch {batch}", "prompt", {"context": {"n_ubatch": batch}})
+    one_core = replace(bench, threads=1).job(**decode)
+    jobs[f"decode {width}: one thread"] = Contender("decode", one_core)
+    jobs["prompt: one thread"] = Contender("prompt", one_core)
+    for spins in (0, 1_000, 3_000, 20_000, 300_000):  # the last is what libgomp does by default
+        setting = {"GOMP_SPINCOUNT": str(spins)}
+        for many in (1, width):
+            add(
+                f"decode {many}: threads spin {spins:,} times, then sleep", "decode", {**decode, "width": many}, setting
+            )
+    add(f"decode {width}: threads pinned", "decode", decode, {"OMP_PROC_BIND": "true"})
     for many in (1, 2, 4, 8, 16, 24, 32, 48, 64, 96):
-        add(f"decode {many}", "decode", **{**decode, "width": many})
-    results = in_turn(jobs, bench.rounds, lambda name: False)
-    return [
-        {"what": name, "tokens/s": median(result["rate"] for result in rounds)} for name, rounds in results.items()
-    ]
+        add(f"decode {many}", "decode", {**decode, "width": many})
+    results = in_turn(jobs, bench.rounds)
+    return [{"what": name, "tokens/s": median(result["rate"] for result in rounds)} for name, rounds in results.items()]
 
 
 def branches(bench: Bench) -> Rows:
@@ -274,7 +274,7 @@ def branches(bench: Bench) -> Rows:
         for batch in (64, 128, 256):
             job = bench.job(asks, new=new, unending=True, settings={"batch": batch})
             jobs[f"{new} new tokens, batch {batch}"] = job
-    results = in_turn({name: Contender("ours", job) for name, job in jobs.items()}, bench.rounds, lambda name: False)
+    results = in_turn({name: Contender("ours", job) for name, job in jobs.items()}, bench.rounds)
     return [work_row(name, rounds) for name, rounds in results.items()]
 
 
@@ -295,7 +295,9 @@ def table(rows: Rows) -> Iterable[str]:
     shown = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for cells in shown:
-        first, *rest = (cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True)))
+        first, *rest = (
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
+        )
         yield "  ".join([first, *rest])
 
 

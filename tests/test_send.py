@@ -83,6 +83,16 @@ def test_a_block_ends_before_the_next_begins_in_process() -> None:
     assert [i for ids in takes for i in ids] == ["10", "11", "12", "20", "21", "22"]
 
 
+def test_a_block_that_is_asked_at_once_is_seen_whole() -> None:
+    engine = Recorder()
+    with Dispatcher({"a": engine}) as dispatcher:
+        for block in range(20):
+            asked = [(block, ask(f"{block}-{i}")) for i in range(30)]
+            [f.result(5) for f in dispatcher.submit_all(asked)]
+    takes = [ids for _, ids in engine.log if ids != "closed"]
+    assert [len(ids) for ids in takes] == [30] * 20
+
+
 def test_a_hosted_engine_sees_all_blocks_at_once() -> None:
     engine = Recorder(in_process=False, gate=threading.Event())
     dispatcher = Dispatcher({"a": engine})

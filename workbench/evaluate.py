@@ -213,18 +213,20 @@ class _Going:
             self._receive(self._take(wait=0.2))
 
     def _submit(self, dispatcher: Dispatcher) -> None:
-        """Asks what waits, as far as the budgets allow."""
+        """Asks what waits, as far as the budgets allow; all at once, so that blocks are seen whole."""
+        asked: list[tuple[int, Request]] = []
         while self._pending and not self.stop.is_set():
-            number, request = self._pending[0]
+            _, request = self._pending[0]
             why = next((why for budget in self._budgets if (why := budget.passed_by(request))), "")
-            if why:
-                self.progress.stopped_by = "" if self._flying else why  # answers may take less than their worst case
-                return
-            self._pending.popleft()
+            if why:  # answers may take less than their worst case: only with none under way it is the end
+                self.progress.stopped_by = "" if self._flying else why
+                break
+            asked.append(self._pending.popleft())
+            self._flying.add(request.id)
             for budget in self._budgets:
                 budget.ask(request)
-            self._flying.add(request.id)
-            dispatcher.submit(request, number).add_done_callback(partial(self._arrive, request))
+        for (_, request), future in zip(asked, dispatcher.submit_all(asked), strict=True):
+            future.add_done_callback(partial(self._arrive, request))
 
     def _out_of_time(self) -> str:
         return next((late for budget in self._budgets if (late := budget.out_of_time)), "") if self._waiting else ""

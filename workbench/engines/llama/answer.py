@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 from workbench.engines.base import Piece, failed
@@ -28,16 +28,17 @@ class Answer:
         """Text that has become certain and is not handed on yet."""
         self.finish = "length" if limit == 0 else ""
         """Empty while the answer is not over."""
+        self._make_chain: Callable[[], Chain] | None = None
         self._chain: Chain | None = None
         self._shortlist: int | None = None
         self._logprobs: list[Json] = []
         self._started = perf_counter()
         self._first: float | None = None
 
-    def sample_with(self, chain: Chain, shortlist: int | None) -> None:
-        """The sampler chain, and how many of the likeliest tokens it needs (None: all); without a chain the
-        most probable token is taken."""
-        self._chain, self._shortlist = chain, shortlist
+    def sample_with(self, make_chain: Callable[[], Chain], shortlist: int | None) -> None:
+        """The sampler chain, made at the first token since it takes more memory than a request that waits, and
+        how many of the likeliest tokens it needs (None: all). Without one the most probable token is taken."""
+        self._make_chain, self._shortlist = make_chain, shortlist
 
     def close(self) -> None:
         if self._chain:
@@ -53,6 +54,8 @@ class Answer:
         return self._limit - len(self.tokens)
 
     def draw(self, row: Row) -> int | None:
+        if self._make_chain and not self._chain:
+            self._chain = self._make_chain()
         token = row.sample(self._chain.handle, self._shortlist) if self._chain else row.best
         self._first = self._first or perf_counter() - self._started
         if self._vocabulary.is_end(token):
@@ -61,6 +64,7 @@ class Answer:
             self._take(token, row)
         if self.finish:
             self._say(self.stream.finish())
+            self.close()
             return None
         return token
 

@@ -28,7 +28,7 @@ from workbench.engines.llama.context import Context, Shape
 from workbench.engines.llama.embed import POOLING, Embedder
 from workbench.engines.llama.lock import Turn
 from workbench.engines.llama.measure import measure
-from workbench.engines.llama.sampling import PARAMS, Chain, GrammarError, Sampling, grammar_of
+from workbench.engines.llama.sampling import PARAMS, Chain, GrammarError, Sampling, check_grammar, grammar_of
 from workbench.engines.llama.scheduler import Counters, Scheduler
 from workbench.engines.llama.vocabulary import Vocabulary
 from workbench.errors import ModelError, suggest
@@ -79,6 +79,8 @@ class LlamaEngine:
         self.vocabulary = Vocabulary(self._source)
         self._context: Context | None = None
         self._scheduler: Scheduler[Answer] | None = None
+        self._samplings: dict[str, Sampling] = {}
+        """Parameters as they are written → what they mean: the trials of a variant share theirs."""
 
     @classmethod
     def preview(cls, model: Model) -> dict[str, object]:
@@ -273,7 +275,9 @@ class LlamaEngine:
                     yield Output(request.id, prompt_tokens=len(tokens), cost=0.0, extra={"embedding": vector.tolist()})
 
     def _prepared(self, request: Request) -> Answer:
-        sampling = Sampling.from_params(request.params)
+        written = repr(sorted(request.params.items()))
+        sampling = self._samplings.get(written) or Sampling.from_params(request.params)
+        self._samplings[written] = sampling
         prompt = self._tokens(request)
         if not prompt:
             raise chat.ChatError("the prompt is empty; write something into it")
@@ -288,11 +292,16 @@ class LlamaEngine:
         limit = room if sampling.max_tokens < 0 else min(sampling.max_tokens, room)
         answer = Answer(request, prompt, limit, sampling, self.vocabulary)
         grammar = grammar_of(request.answer)
-        if not sampling.takes_the_best or grammar:
+        if grammar is not None:
+            check_grammar(self.vocabulary, grammar)
+        if grammar is not None or not sampling.takes_the_best:
             seeds = (sampling.seed, request.seed, self._settings.get("seed"), 0)
-            chain = Chain(sampling, self.vocabulary, next(seed for seed in seeds if seed is not None))
-            answer.sample_with(chain, None if grammar else sampling.shortlist)
-            chain.build(prompt, self._tokens_at_most, grammar)
+            seed = next(seed for seed in seeds if seed is not None)
+
+            def chain() -> Chain:
+                return Chain(sampling, self.vocabulary, seed).build(prompt, self._tokens_at_most, grammar)
+
+            answer.sample_with(chain, None if grammar is not None else sampling.shortlist)
         return answer
 
     def _check_room(self, tokens: int) -> None:

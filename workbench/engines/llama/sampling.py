@@ -95,18 +95,20 @@ class Sampling:
     @property
     def takes_the_best(self) -> bool:
         """Whether the model's most probable token is always taken."""
-        return self.greedy and not self._moves_logits
+        return self.greedy and not self._penalises and not self.logit_bias
 
     @property
     def shortlist(self) -> int | None:
-        """How many of the likeliest tokens the chain looks at; None: it needs all of them."""
+        """How many of the likeliest tokens the chain looks at; None: it needs all of them. Biases that only
+        lower a logit can push at most so many tokens out of the first top_k."""
         cut = self.top_k > 0 and self.top_n_sigma <= 0 and not self.mirostat and not self.greedy
-        return self.top_k if cut and not self._moves_logits else None
+        lowered = all(bias <= 0 for _, bias in self.logit_bias)
+        return self.top_k + len(self.logit_bias) if cut and lowered and not self._penalises else None
 
     @property
-    def _moves_logits(self) -> bool:
+    def _penalises(self) -> bool:
         penalties = (self.repeat_penalty, self.frequency_penalty, self.presence_penalty)
-        return penalties != (1.0, 0.0, 0.0) or self.dry_multiplier > 0 or bool(self.logit_bias)
+        return penalties != (1.0, 0.0, 0.0) or self.dry_multiplier > 0
 
 
 PARAMS = frozenset(field.name for field in fields(Sampling))
@@ -256,6 +258,14 @@ def grammar_of(answer: Mapping[str, Json]) -> str | None:
 
 _parsed: dict[str, str] = {}
 """Grammars that were tried, and what is wrong with each; empty: nothing."""
+
+
+def check_grammar(vocabulary: Vocabulary, text: str) -> None:
+    """Raises GrammarError where llama.cpp does not understand the grammar."""
+    if text not in _parsed:
+        library.load().llama_sampler_free(_grammar_sampler(vocabulary, text))
+    elif _parsed[text]:
+        raise GrammarError(f"the grammar does not parse: {_parsed[text]}")
 
 
 def _grammar_sampler(vocabulary: Vocabulary, text: str) -> Any:

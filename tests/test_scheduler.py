@@ -18,7 +18,7 @@ from doubles.tiny_gguf import write_gguf
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from workbench.engines.llama.answer import Answer
+from workbench.engines.llama.answer import Answer, Choice
 from workbench.engines.llama.context import Context, Shape
 
 pytest.importorskip("llama_cpp")
@@ -210,7 +210,7 @@ def mixture(count: int, most: int, seed: int) -> list[Ask]:
 
 @pytest.mark.parametrize(
     ("count", "cells", "sequences", "batch"),
-    [(1000, 256, 8, 64), (1000, 128, 4, 32), (300, 128, 2, 128), (300, 256, 1, 7), (300, 4096, 2, 64)],
+    [(300, 256, 8, 64), (300, 128, 4, 32), (300, 128, 2, 128), (300, 256, 1, 7), (300, 4096, 2, 64)],
 )
 def test_many_requests_in_little_room(
     gguf: Path, plain: Plain, count: int, cells: int, sequences: int, batch: int
@@ -232,10 +232,11 @@ def test_many_requests_in_little_room(
 
 
 def test_memory_is_flat(gguf: Path) -> None:
+    """A second thousand takes no more than the first; outputs are let go, as a store lets them go."""
+    asks, sizes = mixture(1000, 128, seed=0), []
     with opened(gguf, Shape(192, 64, 1, 8), branches=3, most=128) as local:
-        sizes = []
-        for number in range(2):
-            local.ask(mixture(1000, 128, seed=number))
+        for _ in range(2):
+            assert all(answer.finish or isinstance(answer, Choice) for answer in local.ask(asks))
             sizes.append(psutil.Process().memory_info().rss)
     assert sizes[1] - sizes[0] < 4 << 20
 

@@ -245,7 +245,7 @@ class LlamaEngine:
                     yield answer.cancelled()
                 for answer in step.over:
                     del alive[answer]
-                    scheduler.counters.asked += len(answer.path)
+                    scheduler.counters.asked += len(answer.path) + sum(map(len, answer.continuations))
                     yield answer.output(alone)
             for answer in alive:  # those that may have no token
                 yield answer.output(alone)

@@ -185,7 +185,9 @@ def side_by_side(sizes: tuple[tuple[int, int], ...], rounds: int) -> None:
 
 def under_a_limit(seconds: float) -> None:
     """600 requests a minute and nothing set; the server allows a minute's worth at once at first."""
-    script = f"latency: {{kind: lognormal, seconds: {LATENCY}, spread: 0.5}}\nlimits: {{requests_per_minute: {PER_MINUTE}}}"
+    script = (
+        f"latency: {{kind: lognormal, seconds: {LATENCY}, spread: 0.5}}\nlimits: {{requests_per_minute: {PER_MINUTE}}}"
+    )
     calls = int(PER_MINUTE * (1 + seconds / 60)) + 500
     with server(script) as url, project(url, calls, None) as root:
         marks: list[dict[str, Any]] = []

@@ -25,6 +25,7 @@ RIGHTS = {  # place: what it may import, beside itself and what is open to all
     "engines": {"registry"},
     "run": {"engines.base"},
     "scorers": {"registry", "engines.base"},
+    "loopback": set(),
     "registry": set(),
     "models": {"registry", "engines.base", "run"},
     "scoring": {*STAGES},
@@ -32,7 +33,7 @@ RIGHTS = {  # place: what it may import, beside itself and what is open to all
     "evaluate": {*STAGES, "registry", "models", "prepare", "scoring"},
     "views": {"stats", "store"},
     "views.screens": {"evaluate", "prepare", "models", "define", "store", "registry", "views", "stats"},
-    "cli": {"", "scoring", "evaluate", "prepare", "models", "define", "store", "registry", "views"},
+    "cli": {"", "loopback", "scoring", "evaluate", "prepare", "models", "define", "store", "registry", "views"},
     "streamlit_app": {"views.screens"},
     "records": set(),
     "errors": set(),
@@ -41,7 +42,8 @@ RIGHTS = {  # place: what it may import, beside itself and what is open to all
 }
 BOUND = {  # an outside library stays in one stage
     "llama_cpp": "engines.llama",
-    "openai": "engines.openai_http",
+    "openai": "engines.openai",
+    "httpx2": "engines.openai",
     "sqlalchemy": "store",
     "alembic": "store",
     "streamlit": "views.screens",
@@ -52,8 +54,8 @@ BOUND = {  # an outside library stays in one stage
     "langsmith": "engines.langchain",
 }
 LAZY = {  # may be imported inside a function: optional, or over 0.1 s to import
-    "alembic", "altair", "genai_prices", "huggingface_hub", "jsonschema", "langchain_core", "langsmith", "llama_cpp", "numpy", "openai", "pandas", "pyarrow",
-    "referencing", "regex", "scipy", "sqlalchemy", "statsmodels", "streamlit", "rapidfuzz",
+    "aiohttp", "alembic", "altair", "genai_prices", "httpx2", "huggingface_hub", "jsonschema", "langchain_core", "langsmith", "llama_cpp", "numpy", "openai", "pandas", "pyarrow",
+    "referencing", "rouge_score", "regex", "scipy", "sqlalchemy", "statsmodels", "streamlit", "rapidfuzz",
 }  # fmt: skip
 LAZY_OWN = {"cli"}  # the command line loads what a command needs when it runs
 

@@ -542,7 +542,8 @@ def test_every_expected_answer_of_the_shared_gsm8k_is_read(shared):
         assert Number()(answered(row["answer"], row["final"])).value == 1.0
 
 
-def test_docs_name_every_scorer_and_setting_and_their_examples_build(project):
+def test_docs_name_every_scorer_and_setting_and_their_examples_build(project, monkeypatch):
+    monkeypatch.setattr("workbench.scorers.code.sandbox_command", lambda: ())  # also where there is no bubblewrap
     text = DOCS.read_text()
     (project / "evals" / "scorers.py").write_text("def polite(*_): return True\n")
     sections = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))

@@ -12,6 +12,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     scoring.py       outputs to scores, while a run goes or later
     define/          what is asked        prompts, suites, cases, sweeps
     engines/         who answers          echo, llama.cpp in process, any OpenAI-compatible address
+    loopback/        a server that speaks like OpenAI's, for tests and trials
     run/             trials to outputs    plan, reuse, send
     scorers/         outputs to scores
     stats/           scores to claims     means, intervals, paired differences

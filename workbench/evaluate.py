@@ -16,6 +16,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 
+from workbench.engines.base import Limited
 from workbench.prepare import Prepared, budgets, known_answers
 from workbench.records import Json, Output, Request, Score, Trial, content_id
 from workbench.run.plan import Planned
@@ -31,6 +32,8 @@ from workbench.store.recording import Kept
 
 AHEAD = 1000
 """How many requests are lined up at least, in whole blocks: enough to keep engines busy, few enough to stay small."""
+GATHER_SECONDS = 0.01
+"""How long to wait for others after a first answer has come: they are committed together."""
 TIMED_TRIALS = 8
 """How many answers of a variant are made once more to measure their latency."""
 
@@ -263,8 +266,13 @@ class _Going:
         """Keeps what came in while the engines closed, then ends the run's row."""
         self._keep(self._take(wait=0))
         with self.database.write() as connection:
-            recording.end_run(connection, self.progress.run, status, self.progress.work)
+            recording.end_run(connection, self.progress.run, status, self.progress.work, self._limit_histories())
         self.watch(self.progress)
+
+    def _limit_histories(self) -> dict[str, Json]:
+        """Alias → how its limit of calls moved: [seconds, calls at a time, calls a second, why]."""
+        engines = {alias: e for alias, e in self.prepared.engines.items() if isinstance(e, Limited)}
+        return {alias: [[c.at, c.window, c.pace, c.reason] for c in e.history()] for alias, e in engines.items()}
 
     def _ask(self, block: list[Planned], number: int) -> None:
         """Answers what is known, lines up the rest."""
@@ -317,6 +325,8 @@ class _Going:
         arrived = []
         try:
             arrived.append(self._arrived.get(timeout=wait) if wait else self._arrived.get_nowait())
+            if wait:
+                time.sleep(GATHER_SECONDS)
             while True:
                 arrived.append(self._arrived.get_nowait())
         except Empty:

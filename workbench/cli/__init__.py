@@ -32,6 +32,7 @@ COMMANDS = {
     "scorers": ("workbench.cli.scorers:scorers", "The scorers that a suite can name."),
     "schema": ("workbench.cli.project:schema", "Print the JSON Schema of a suite or of workbench.yaml."),
     "ui": ("workbench.cli.ui:ui", "Open the app in the browser."),
+    "serve-fake": ("workbench.cli.serve:serve_fake", "Serve OpenAI's API on this machine, from a script, for tests."),
 }
 """Name: where the command is, and its line in `--help`."""
 

@@ -13,7 +13,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -60,11 +60,13 @@ class Limits(Strict):
     """How fast a model may be asked."""
 
     concurrency: Annotated[int, Field(ge=1)] | None = None
-    """Calls in flight."""
+    """Calls in flight; left out: learnt from the answers."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     """Calls a minute."""
     timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds until a call counts as failed."""
+    """Seconds without a byte until a call counts as failed."""
+    retries: Annotated[int, Field(ge=0)] | None = None
+    """Tries after a fault; a refusal for the rate is none."""
 
 
 class ModelFile(NoKeys):
@@ -86,6 +88,8 @@ class ModelFile(NoKeys):
     """openai: the environment variable that holds the key."""
     api_version: str | None = None
     """openai: the API version of hosts that ask for one."""
+    api: Literal["chat", "responses"] | None = None
+    """openai: chat completions, the default, or the responses API."""
     price: Price | None = None
     """US dollars for a million tokens; left out means unknown, never free."""
     limits: Limits = Limits()

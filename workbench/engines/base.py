@@ -6,10 +6,10 @@ use and never waits for more while it has work alive; how it gets concurrency is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from workbench.records import Failure, Json, Model, Output, Request
 
@@ -118,6 +118,26 @@ class Measurable(Protocol):
 
     def measure(self) -> list[Speed]:
         """Its own speed first, then that of other quantisations of the same file, where they can be tried."""
+
+
+class Change(Protocol):
+    """A step of a limit that learns."""
+
+    at: float
+    """Seconds since the engine began."""
+    window: float
+    """Calls at a time."""
+    pace: float | None
+    """Calls a second, where that is limited."""
+    reason: str
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """An engine that limits its calls by what the answers tell."""
+
+    def history(self) -> Sequence[Any]:
+        """The steps of its limit (`Change`), the oldest first."""
 
 
 class EngineFactory(Protocol):

@@ -22,7 +22,8 @@ call, the limits) depends on it. It listens on 127.0.0.1 only.
     server.py     the HTTP server, and its books
 """
 
+from workbench.loopback.books import Call
 from workbench.loopback.script import Fault, Latency, Limits, Script
-from workbench.loopback.server import Call, Server, serve
+from workbench.loopback.server import Server, serve
 
 __all__ = ["Call", "Fault", "Latency", "Limits", "Script", "Server", "serve"]

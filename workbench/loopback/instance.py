@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.records import Json
 
-_DEEPEST = 24
+_DEEPEST = 20
 _FORMATS = {
     "date": "2020-01-01",
     "date-time": "2020-01-01T00:00:00Z",
@@ -28,49 +28,66 @@ class UnsupportedError(Exception):
     """No instance was found; the message says why."""
 
 
+class _DeeperError(Exception):
+    """Only a deeper instance may exist."""
+
+
 @lru_cache(maxsize=256)
 def minimal_json(schema: str) -> str:
     """The instance of a schema, both as JSON text; raises UnsupportedError."""
     import jsonschema
 
     read = json.loads(schema)
-    found = _build(read, read, 0)
+    validator = jsonschema.validators.validator_for(read)
     try:
-        jsonschema.validators.validator_for(read)(read).validate(found)
-    except jsonschema.ValidationError as error:
-        raise UnsupportedError(f"no instance was found for this schema: {error.message}") from error
+        validator.check_schema(read)
+        found = _shallowest(read)
+        validator(read).validate(found)
     except jsonschema.SchemaError as error:
         raise UnsupportedError(f"this is no JSON Schema: {error.message}") from error
+    except jsonschema.ValidationError as error:
+        raise UnsupportedError(f"no instance was found for this schema: {error.message}") from error
     return json.dumps(found, ensure_ascii=False)
 
 
-def _build(schema: Json, root: Json, depth: int) -> Json:
-    if depth > _DEEPEST:
-        raise UnsupportedError("this schema has no finite instance, or one that is nested too deeply")
+def _shallowest(schema: Json) -> Json:
+    """Tries ever deeper, so that of `anyOf: [itself, null]` it is the end that is taken, not the recursion."""
+    for room in range(_DEEPEST):
+        try:
+            return _build(schema, schema, room)
+        except _DeeperError:
+            continue
+    raise UnsupportedError("this schema has no finite instance, or one that is nested too deeply")
+
+
+def _build(schema: Json, root: Json, room: int) -> Json:
+    """An instance that is at most `room` steps deep; raises _DeeperError where there is none."""
+    if room < 0:
+        raise _DeeperError
     if not isinstance(schema, Mapping):
         return None
     if "$ref" in schema:
         rest = {key: value for key, value in schema.items() if key != "$ref"}
-        return _build({**_target(schema["$ref"], root), **rest}, root, depth + 1)
+        return _build({**_target(schema["$ref"], root), **rest}, root, room - 1)
     if "allOf" in schema:
-        return _build(_merged(schema, root), root, depth + 1)
+        return _build(_merged(schema, root), root, room - 1)
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
         return schema["enum"][0]
     for word in ("anyOf", "oneOf"):
         if word in schema:
-            return _first({k: v for k, v in schema.items() if k != word}, schema[word], root, depth)
-    return _of_type(_type(schema), schema, root, depth)
+            return _first({k: v for k, v in schema.items() if k != word}, schema[word], root, room)
+    return _of_type(_type(schema), schema, root, room)
 
 
-def _first(rest: Mapping[str, Any], branches: list[Json], root: Json, depth: int) -> Json:
-    """The first branch that has an instance: a list's own end often stands beside its recursion."""
-    problem = UnsupportedError("anyOf has no branch")
+def _first(rest: Mapping[str, Any], branches: list[Json], root: Json, room: int) -> Json:
+    """The first branch that has an instance."""
+    problem: Exception = UnsupportedError("anyOf has no branch")
     for branch in branches:
         try:
-            return _build({**rest, **branch}, root, depth + 1)
-        except UnsupportedError as error:
+            return _build({**rest, **branch}, root, room - 1)
+        except (UnsupportedError, _DeeperError) as error:
             problem = error
     raise problem
 
@@ -86,15 +103,15 @@ def _type(schema: Mapping[str, Any]) -> str:
     return "array" if "items" in schema or "prefixItems" in schema else "string"
 
 
-def _of_type(kind: str, schema: Mapping[str, Any], root: Json, depth: int) -> Json:
+def _of_type(kind: str, schema: Mapping[str, Any], root: Json, room: int) -> Json:
     if kind == "object":
         properties = schema.get("properties", {})
-        return {name: _build(properties.get(name, {}), root, depth + 1) for name in schema.get("required", ())}
+        return {name: _build(properties.get(name, {}), root, room - 1) for name in schema.get("required", ())}
     if kind == "array":
         first = schema.get("prefixItems", [])
         count = max(schema.get("minItems", 0), len(first))
         kinds = [*first, *[schema.get("items", {})] * (count - len(first))]
-        return [_build(item, root, depth + 1) for item in kinds]
+        return [_build(item, root, room - 1) for item in kinds]
     if kind in ("integer", "number"):
         return _number(schema, kind == "integer")
     if kind == "string":

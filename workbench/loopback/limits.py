@@ -29,6 +29,10 @@ class _Bucket:
     filled: float
     """When `level` held."""
 
+    @property
+    def used(self) -> float:
+        return self.size - self.level
+
     def fill(self, now: float) -> None:
         self.level = min(self.size, self.level + (now - self.filled) * self.per_minute / 60)
         self.filled = now
@@ -75,18 +79,17 @@ class Gate:
         for bucket in self._buckets:
             # A call that is larger than the bucket is let in when the bucket is full, else it never would be.
             if bucket.level < (needed := min(wanted[bucket.what], bucket.size)):
-                used = bucket.size - bucket.level
-                return Refusal(bucket.what, bucket.per_minute, used, needed, bucket.seconds_until(needed))
+                return Refusal(bucket.what, bucket.per_minute, bucket.used, needed, bucket.seconds_until(needed))
         for bucket in self._buckets:
             bucket.level = max(0.0, bucket.level - wanted[bucket.what])
         return None
 
     def headers(self) -> dict[str, str]:
-        """How the limits stand now."""
+        """How the limits stand now, told of a whole minute though a shorter burst may be enforced, as OpenAI does."""
         told = {}
         for bucket in self._buckets:
             told[f"x-ratelimit-limit-{bucket.what}"] = f"{bucket.per_minute:.0f}"
-            told[f"x-ratelimit-remaining-{bucket.what}"] = str(math.floor(bucket.level))
+            told[f"x-ratelimit-remaining-{bucket.what}"] = str(math.floor(bucket.per_minute - bucket.used))
             told[f"x-ratelimit-reset-{bucket.what}"] = duration(bucket.seconds_until(bucket.size))
         return told
 

@@ -1,13 +1,13 @@
 """What the server does, as plain data: written in Python or in a YAML file.
 
-    seed: 1
-    answers: {'capital of France': Paris, 'tell me': [one thing, another]}
-    latency: {kind: lognormal, seconds: 0.2, spread: 0.5}
-    limits: {requests_per_minute: 600, tokens_per_minute: 90000, burst: 1}
-    faults:
-      - {kind: status, status: 503, share: 0.05}
-      - {kind: reset, calls: [3, 7]}
-      - {kind: stall, match: poison, seconds: 5}
+seed: 1
+answers: {'capital of France': Paris, 'tell me': [one thing, another]}
+latency: {kind: lognormal, seconds: 0.2, spread: 0.5}
+limits: {requests_per_minute: 600, tokens_per_minute: 90000, burst: 1}
+faults:
+  - {kind: status, status: 503, share: 0.05}
+  - {kind: reset, calls: [3, 7]}
+  - {kind: stall, match: poison, seconds: 5}
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Latency:
 
     def __post_init__(self) -> None:
         if min(self.seconds, self.spread, self.between_pieces) < 0:
-            raise ValueError("latency must not be negative")
+            raise ValueError("must not be negative")
 
     def drawn(self, share: float) -> float:
         """The quantile of the distribution at `share`, which lies within 0…1."""

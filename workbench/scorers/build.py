@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from workbench.errors import FileError, SuiteError, UseError, suggest
+from workbench.errors import FileError, SuiteError, UnknownName, UseError, suggest
 from workbench.records import Json, ScorerSpec, content_id
 from workbench.registry import SCORERS
 from workbench.scorers.base import Scorer
-
-STRICT = ConfigDict(strict=True)
+from workbench.scorers.parts import BuiltPart, Part, part_spec
 
 
 def build_scorer(spec: ScorerSpec, project_root: Path, path: str | None) -> Scorer:
     """The scorer of a suite. Raises SuiteError, with the suite's `path`, for a name or a setting that is
     unknown, missing or of a wrong type; FileError where a file of the project that it names is wrong."""
     try:
-        factory = SCORERS.get(spec.scorer)
-        settings = checked_settings(factory, spec.settings)
-        scorer: Scorer = factory(**settings, **{f.name: project_root for f in _project_fields(factory)})
-        return scorer
+        return _made(spec, project_root)
     except FileError:
         raise
     except UseError as error:
         raise SuiteError(f"scorer '{spec.name}': {error}", path) from error
 
 
-def checked_settings(factory: type[Any], given: Mapping[str, Json]) -> dict[str, Json]:
+def _made(spec: ScorerSpec, project_root: Path) -> Scorer:
+    factory = SCORERS.get(spec.scorer)
+    settings = checked_settings(factory, spec.settings, lambda entry: _made_part(entry, project_root))
+    scorer: Scorer = factory(**settings, **{f.name: project_root for f in _project_fields(factory)})
+    return scorer
+
+
+def _made_part(entry: Json, project_root: Path) -> BuiltPart:
+    spec = part_spec(entry)
+    try:
+        return BuiltPart(spec, _made(spec, project_root))
+    except (FileError, UnknownName):
+        raise
+    except UseError as error:
+        raise UseError(f"part '{spec.name}': {error}") from error
+
+
+def checked_settings(
+    factory: type[Any], given: Mapping[str, Json], build_part: Callable[[Json], BuiltPart]
+) -> dict[str, Json]:
     """The settings by their names, each of the type that its field declares; raises UseError."""
     known = {f.name: f for f in setting_fields(factory)}
+    types = get_type_hints(factory, include_extras=True)
     named = dict(given)
+    if named and factory.shorthand and types[factory.shorthand] == Part and not named.keys() & {*known, "value"}:
+        named = {factory.shorthand: named}  # {not: {regex: x}}: the mapping is the part, no settings
     if "value" in named and "value" not in known and factory.shorthand:
         named[factory.shorthand] = named.pop("value")
     for name in named:
@@ -43,15 +61,29 @@ def checked_settings(factory: type[Any], given: Mapping[str, Json]) -> dict[str,
     for name, field in known.items():
         if name not in named and field.default is MISSING and field.default_factory is MISSING:
             raise UseError(f"the setting '{name}' is missing")
-    types = get_type_hints(factory)
-    return {name: _typed(name, types[name], value) for name, value in named.items()}
+    return {name: _typed(name, types[name], value, build_part) for name, value in named.items()}
 
 
 def score_key(spec: ScorerSpec, scorer: Scorer, expected: Json) -> str:
     """What a score rests on beside the answer: the registered name, all settings (the defaults too), what
     the scorer reads from the project, the expected answer and the scorer's version."""
-    settings = {f.name: getattr(scorer, f.name) for f in setting_fields(type(scorer))}
-    return content_id("sk1", [spec.scorer, settings, getattr(scorer, "content", None), expected, scorer.version])
+    name, settings, content, version = _terms(spec.scorer, scorer)
+    return content_id("sk1", [name, settings, content, expected, version])
+
+
+def _terms(name: str, scorer: Scorer) -> list[Json]:
+    """All that a scorer's judgement rests on, but the expected answer."""
+    settings = {f.name: _plain(getattr(scorer, f.name)) for f in setting_fields(type(scorer))}
+    return [name, settings, getattr(scorer, "content", None), scorer.version]
+
+
+def _plain(setting: Any) -> Json:
+    """A setting as JSON: a part is its terms, with its own expected answer."""
+    if isinstance(setting, BuiltPart):
+        return [*_terms(setting.spec.scorer, setting.scorer), setting.spec.expected]
+    if isinstance(setting, dict):
+        return {key: _plain(value) for key, value in setting.items()}
+    return [_plain(item) for item in setting] if isinstance(setting, (list, tuple)) else setting
 
 
 def setting_fields(factory: type[Any]) -> list[Field[Any]]:
@@ -63,13 +95,16 @@ def _project_fields(factory: type[Any]) -> list[Field[Any]]:
     return [f for f in fields(factory) if f.metadata.get("project")]
 
 
-def _typed(name: str, wanted: Any, value: Json) -> Any:
+def _typed(name: str, wanted: Any, value: Json, build_part: Callable[[Json], BuiltPart]) -> Any:
     """The value, strictly of the type: `yes` in YAML is a boolean, and no text."""
     try:
-        return TypeAdapter(wanted, config=STRICT).validate_python(value)
+        return TypeAdapter(wanted).validate_python(value, strict=True, context={"build_part": build_part})
     except ValidationError as error:
         first = max(error.errors(), key=lambda e: len(e["loc"]))  # of a union, where it came furthest
         where = "".join(f"[{step}]" for step in first["loc"] if isinstance(step, int))
+        if first["type"] in ("missing", "extra_forbidden"):
+            told = "lacks" if first["type"] == "missing" else "has an unknown"
+            raise UseError(f"the setting '{name}'{where} {told} '{first['loc'][-1]}'") from None
         problem = first["msg"].replace("Input should", "should")
         quotes = first["type"] == "string_type" and isinstance(first["input"], (bool, int, float))
         hint = "; put it in quotes" if quotes else ""

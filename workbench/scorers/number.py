@@ -11,7 +11,7 @@ import math
 import re
 from collections import deque
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
 from workbench.errors import ScorerError, UseError
@@ -41,6 +41,8 @@ NUMBER = r"""
 """
 GROUPS = "'’_\u00a0\u2009\u202f"
 """What parts thousands besides the comma (or the point, where the comma is the decimal mark)."""
+REST = 24
+"""How many characters behind a number are kept, for its unit."""
 
 
 class Found(NamedTuple):
@@ -49,6 +51,8 @@ class Found(NamedTuple):
     text: str
     value: float
     percent: bool
+    rest: str = ""
+    """What stands behind it."""
 
     @property
     def readings(self) -> tuple[float, ...]:
@@ -87,7 +91,9 @@ def _read(match: re.Match[str], decimal: str) -> Found:
         value = value / below if below else math.inf
     value += float(match["whole"] or 0)
     negative = bool(match["inner"]) or (match["sign"] or "+") in MINUS
-    return Found(match[0].strip(), -value if negative else value, bool(match["percent"]))
+    return Found(
+        match[0].strip(), -value if negative else value, bool(match["percent"]), match.string[match.end() :][:REST]
+    )
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,9 @@ class Number:
     """The decimal mark; the other of the two parts thousands."""
     after: str | None = None
     """Take the first number behind the last place of this text, such as `Answer:`."""
+    units: dict[str, float] | None = None
+    """What a unit or a word behind the number makes of it, such as {km: 1000, m: 1, million: 1000000}: 5 km is 5000.
+    A number without one of them, in the answer or the expected answer, stays as it is."""
     version: ClassVar[int] = 1
     needs_expected: ClassVar[bool] = True
     shorthand: ClassVar[str | None] = "abs_tol"
@@ -110,10 +119,13 @@ class Number:
             raise UseError("abs_tol and rel_tol must be 0 or more")
         if self.after == "":
             raise UseError("after is empty; give the text that stands before the number")
+        for unit, factor in (self.units or {}).items():
+            if not unit.strip() or not 0 < factor < math.inf:
+                raise UseError(f"units: {quote(unit)} is {factor:g}; give a name, and a factor above 0")
 
     def __call__(self, answer: Answered) -> Judgement:
         right = [self._expected(answer, text) for text in references(answer)]
-        found = find_number(answer.text, self.decimal, self.after)
+        found = self._converted(find_number(answer.text, self.decimal, self.after))
         if found is None:
             where = f" after {quote(self.after)}" if self.after else ""
             return passed(False, f"no number{where} in {quote(answer.text)}")
@@ -124,10 +136,23 @@ class Number:
 
     def _expected(self, answer: Answered, text: str) -> Found:
         plain = isinstance(answer.expected, (int, float)) and not isinstance(answer.expected, bool)
-        found = find_number(text, "." if plain else self.decimal)
+        found = self._converted(find_number(text, "." if plain else self.decimal))
         if found is None or not math.isfinite(found.value):
             raise ScorerError(f"case '{answer.case.id}': the expected answer {quote(text)} holds no number")
         return found
+
+    def _converted(self, found: Found | None) -> Found | None:
+        """The number in the units' common measure, its unit shown with it."""
+        unit = self._unit.match(found.rest) if found and self._unit else None
+        if found is None or unit is None:
+            return found
+        return found._replace(text=found.text + unit[0], value=found.value * (self.units or {})[unit[1]])
+
+    @cached_property
+    def _unit(self) -> re.Pattern[str] | None:
+        """The longest unit that follows, in its own case (mW, MW), as a word."""
+        names = sorted(self.units or {}, key=len, reverse=True)
+        return re.compile(rf"\s?({'|'.join(map(re.escape, names))})(?!\w)") if names else None
 
     def _equal(self, found: Found, right: Found) -> bool:
         if found.percent and right.percent:

@@ -1,4 +1,4 @@
-"""Scorers of structured answers: JSON, and JSON of a given schema.
+"""Scorers of structured answers: JSON, JSON of a given schema, and YAML.
 
 Nothing is fetched: a `$ref` leads inside its schema, or to the JSON Schema drafts themselves, or nowhere.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
@@ -25,6 +28,8 @@ from workbench.scorers.base import Answered, passed, quote
 
 FENCE = re.compile(r"^[ \t]*```[ \t]*(?:jsonc?\b)?(.*?)(?:```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE | re.IGNORECASE)
 """A Markdown code block. JSON holds no line break within a string, so no line of it ends in a fence."""
+
+YAML_FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 
 
 class NotJsonError(Exception):
@@ -115,6 +120,62 @@ class JsonSchema:
     @cached_property
     def _validator(self) -> Draft202012Validator:
         return Draft202012Validator(self.schema, registry=REGISTRY)
+
+
+@dataclass(frozen=True)
+class Yaml:
+    """The answer is YAML (1.1, as PyYAML reads it): documents that are mappings or lists, no key twice. Every text
+    is a YAML scalar, so prose is no pass. Nothing is built from it, and no tag does anything."""
+
+    fence: bool = True
+    """Where there is a Markdown code block, it is read in place of the whole answer."""
+    version: ClassVar[int] = 1
+    needs_expected: ClassVar[bool] = False
+    shorthand: ClassVar[str | None] = None
+
+    def __call__(self, answer: Answered) -> Judgement:
+        blocks = YAML_FENCE.findall(answer.text) if self.fence else []
+        text = next((block for language, block in blocks if language.lower() in ("", "yaml", "yml")), answer.text)
+        try:
+            documents = list(yaml.compose_all(text, yaml.SafeLoader))
+            problem = _yaml_problem(documents)
+        except yaml.MarkedYAMLError as error:
+            where = f" in {_marked(error.problem_mark)}" if error.problem_mark else ""
+            return passed(False, f"not YAML: {error.problem or error.context}{where}")
+        except yaml.YAMLError as error:
+            return passed(False, f"not YAML: {error}")
+        except RecursionError:
+            return passed(False, "not YAML: it is nested too deeply")
+        return passed(False, problem) if problem else passed(True, f"is YAML: {quote(text.strip())}")
+
+
+def _yaml_problem(documents: Sequence[yaml.Node | None]) -> str | None:
+    if not any(documents):
+        return "the answer is empty"
+    for node in documents:
+        if isinstance(node, yaml.ScalarNode):
+            return f"plain text, no mapping or list: {quote(node.value)}"
+    todo, seen = [node for node in documents if node is not None], set()
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            todo += node.value
+        elif isinstance(node, yaml.MappingNode):
+            keys = [
+                (key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"
+            ]
+            twice = next((key for key, n in Counter(keys).items() if n > 1), None)
+            if twice:
+                return f"not YAML: the key {quote(twice[1])} stands twice in the mapping of {_marked(node.start_mark)}"
+            todo += [child for pair in node.value for child in pair]
+    return None
+
+
+def _marked(mark: yaml.Mark) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _check_references(resolver: Any, resource: Resource[Any]) -> None:

@@ -83,13 +83,14 @@ def beat(connection: sa.Connection, run: str) -> None:
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(heartbeat=time.time()))
 
 
-def end_run(connection: sa.Connection, run: str, status: str, work: Json) -> None:
-    """Ends the run's row; `work` is what each engine counted, added up over the times the run was taken up."""
+def end_run(connection: sa.Connection, run: str, status: str, work: Json, history: Json = None) -> None:
+    """Ends the run's row; `work` is what each engine counted, added up over the times the run was taken up;
+    `history`, how the limit of each hosted model moved the last time."""
     header = connection.execute(sa.select(db.runs.c.header).where(db.runs.c.id == run)).scalar_one()
     before = header.get("work", {})
     for alias, counts in work.items():
         before[alias] = {name: before.get(alias, {}).get(name, 0) + count for name, count in counts.items()}
-    values = {"status": status, "ended": now(), "header": {**header, "work": before}}
+    values = {"status": status, "ended": now(), "header": {**header, "work": before, "limits": history or {}}}
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(values))
 
 
@@ -128,12 +129,12 @@ def known(connection: sa.Connection, ids: Iterable[str], newer_than: str = "") -
 
 def keep(connection: sa.Connection, run: str, answered: Iterable[tuple[Request, str, Output]]) -> list[Kept]:
     """Stores outputs, each with its request and the model's identity, and gives them to the run's trials."""
-    kept = []
-    for request, identity, output in answered:
-        connection.execute(_insert_ignore(connection), _request_row(request, identity))
-        row = {"request": request.id, "run": run, "time": now(), **_output_row(output)}
-        number = connection.execute(db.outputs.insert(), row).inserted_primary_key[0]  # type: ignore[index]
-        kept.append(Kept(number, output))
+    rows = list(answered)
+    connection.execute(_insert_ignore(connection), [_request_row(request, identity) for request, identity, _ in rows])
+    outputs = [{"request": r.id, "run": run, "time": now(), **_output_row(output)} for r, _, output in rows]
+    insert = db.outputs.insert().returning(db.outputs.c.number, sort_by_parameter_order=True)
+    numbers = connection.execute(insert, outputs).scalars().all()
+    kept = [Kept(number, output) for number, (_, _, output) in zip(numbers, rows, strict=True)]
     attach(connection, run, kept)
     return kept
 
@@ -162,9 +163,9 @@ def save_scores(connection: sa.Connection, run: str, scores: Sequence[Score]) ->
     ]  # fmt: skip
     if not rows:
         return
-    for row in rows:
-        match = [db.scores.c[name] == row[name] for name in ("run", "trial", "scorer")]
-        connection.execute(db.scores.delete().where(*match))
+    match = [db.scores.c[name] == sa.bindparam(f"b_{name}") for name in ("run", "trial", "scorer")]
+    old = [{f"b_{name}": row[name] for name in ("run", "trial", "scorer")} for row in rows]
+    connection.execute(db.scores.delete().where(*match), old)
     connection.execute(db.scores.insert(), rows)
 
 

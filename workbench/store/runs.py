@@ -119,7 +119,7 @@ def score_columns(connection: sa.Connection, run: str, scorer: str) -> ScoreColu
         missing[at_variant[r.variant]] -= 1
     return ScoreColumns(
         scorer=scorer,
-        kind=cast(Kind, rows[0].kind if rows else "number"),
+        kind=cast(Kind, (scored or rows)[0].kind if rows else "number"),
         variants=tuple(variants),
         cases=tuple(c.id for c in cases),
         clusters=tuple(c.cluster for c in cases),

@@ -1,0 +1,158 @@
+"""What both forms of the API share: the parts of an answer, and the outputs that are made of them.
+
+`chat` and `responses` each give `PATH`, `REFUSED`, `body`, `read` and `Stream`; a stream is put together into
+the answer that would have come whole, so each form is read in one place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from workbench.engines.openai.hosts import Host
+from workbench.engines.price import cost
+from workbench.records import Json, Output, Request
+
+
+class BadAnswerError(Exception):
+    """What came back is no answer."""
+
+
+class CutError(BadAnswerError):
+    """A stream ended before its answer did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer of a call."""
+
+    text: str
+    finish: str
+    """As `Output.finish_reason`."""
+    logprobs: Sequence[Json] = ()
+    tool_calls: Sequence[Json] = ()
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a call, all its answers together; None: not told."""
+
+    prompt: int | None = None
+    output: int | None = None
+    reasoning: int | None = None
+    cached: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A call's answer."""
+
+    choices: Sequence[Choice]
+    usage: Usage
+    model: str | None = None
+    fingerprint: str | None = None
+
+
+class Stream(Protocol):
+    """Puts the events of a stream together."""
+
+    def feed(self, event: Mapping[str, Any]) -> str:
+        """Takes an event; gives the new text of the answer."""
+
+    def whole(self) -> Mapping[str, Any]:
+        """The answer as it would have come whole; raises CutError where the stream ended before."""
+
+
+class Form(Protocol):
+    """One form of the API: the modules `chat` and `responses`."""
+
+    PATH: str
+    REFUSED: frozenset[str]
+    """Parameters that the form does not have."""
+
+    def body(self, model: str, host: Host, request: Request) -> dict[str, Json]: ...
+    def read(self, answer: Mapping[str, Any]) -> Answer: ...
+    def Stream(self) -> Stream: ...  # noqa: N802 - a class
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of the call that answered, without waiting for a turn."""
+
+    whole: float
+    first: float | None = None
+
+
+def parse(raw: bytes) -> Any:
+    """JSON; a number that is none becomes null, and half of a surrogate pair, which no file holds, a `?`."""
+    data = json.loads(raw, parse_constant=lambda name: None)
+    if b"\\ud" in raw or b"\\uD" in raw:
+        return json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
+    return data
+
+
+def read_answer(form: Form, raw: bytes) -> Answer:
+    """Raises BadAnswerError where the body is none of that form."""
+    try:
+        answer = form.read(parse(raw))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        start = raw[:80].decode(errors="replace")
+        raise BadAnswerError(f"this is no answer of {form.PATH}: {start!r}") from error
+    return answer
+
+
+def outputs(
+    requests: Sequence[Request], answer: Answer, timing: Timing, price: Mapping[str, float] | None
+) -> Iterator[Output]:
+    """An output for each request that the answer has a choice for.
+
+    Tokens of a call with several answers are told only together; they are divided, so that sums are the bill.
+    """
+    usage, count = answer.usage, len(requests)
+    paid = cost(price, usage.prompt, usage.output)
+    for position, (request, choice) in enumerate(zip(requests, answer.choices, strict=False)):
+        extra = {
+            "model": answer.model,
+            "system_fingerprint": answer.fingerprint,
+            "refusal": choice.refusal,
+            "reasoning_tokens": _share(usage.reasoning, count, position) or None,
+            "cached_tokens": _share(usage.cached, count, position) or None,
+            "answers_of_call": count if count > 1 else None,
+        }
+        yield Output(
+            request.id,
+            choice.text,
+            choice.finish,
+            prompt_tokens=_share(usage.prompt, count, position),
+            output_tokens=_share(usage.output, count, position),
+            seconds=timing.whole,
+            first_token_seconds=timing.first,
+            cost=None if paid is None else paid / count,
+            logprobs=tuple(_logprob(entry) for entry in choice.logprobs),
+            tool_calls=tuple(choice.tool_calls),
+            extra={key: value for key, value in extra.items() if value is not None},
+        )
+
+
+def function_of(tool: Mapping[str, Any]) -> dict[str, Json]:
+    """The function of a tool; a prompt may give it in the API's form or alone."""
+    return (
+        dict(tool["function"]) if "function" in tool else {k: v for k, v in tool.items() if k not in ("type", "kind")}
+    )
+
+
+def tool_call(id: str | None, name: str, arguments: str) -> Json:
+    """A call of a tool in one form, whatever the API's."""
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _share(total: int | None, count: int, position: int) -> int | None:
+    return None if total is None else total // count + (position < total % count)
+
+
+def _logprob(entry: Mapping[str, Any]) -> Json:
+    top = [[other["token"], other["logprob"]] for other in entry.get("top_logprobs") or ()]
+    return {"token": entry["token"], "logprob": entry["logprob"], "top": top}

@@ -1,0 +1,216 @@
+"""Scorers made of scorers.
+
+`all`, `any` and `not` take parts that pass or fail, with Kleene's three values (Kleene 1952, § 64): a part
+that is unscored is unknown, and leaves the whole unscored unless another part has decided it. Parts are asked
+in their order, and no further than needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NotRequired
+
+from pydantic import ConfigDict
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+from workbench.errors import ScorerError, UseError
+from workbench.records import Judgement
+from workbench.scorers.base import Answered, judged, passed
+from workbench.scorers.parts import BuiltPart, Part
+from workbench.scorers.text import check_bounds
+
+
+def _verdict(part: BuiltPart, answer: Answered) -> tuple[bool | None, str]:
+    """Whether a part passes, None for unscored, and its reason by name; raises ScorerError for a measure."""
+    found = part(answer)
+    if found.kind != "pass":
+        raise ScorerError(
+            f"part '{part.spec.name}' gives a {found.kind}, not pass or fail; set its bound, or put it in 'threshold'"
+        )
+    verdict = None if found.value is None else found.value == 1
+    return verdict, f"{part.spec.name}: {found.reason}"
+
+
+def _first(parts: Sequence[BuiltPart], answer: Answered, deciding: bool) -> tuple[bool | None, str]:
+    """The verdict of the first part that decides, else of the first that is unscored, else the other one."""
+    unknown = ""
+    for part in parts:
+        verdict, reason = _verdict(part, answer)
+        if verdict is deciding:
+            return deciding, reason
+        unknown = unknown or (reason if verdict is None else "")
+    return (None, unknown) if unknown else (not deciding, "")
+
+
+def _judged(verdict: bool | None, reason: str) -> Judgement:
+    return judged(None, "pass", reason) if verdict is None else passed(verdict, reason)
+
+
+def _check_parts(parts: Sequence[object]) -> None:
+    if not parts:
+        raise UseError("parts is empty; give at least one scorer")
+
+
+def _list(parts: Sequence[BuiltPart]) -> str:
+    return ", ".join(part.spec.name for part in parts)
+
+
+@dataclass(frozen=True)
+class All:
+    """Every part passes; the reason is that of the first that does not."""
+
+    parts: list[Part]
+    version: ClassVar[int] = 1
+    shorthand: ClassVar[str | None] = "parts"
+
+    def __post_init__(self) -> None:
+        _check_parts(self.parts)
+
+    @property
+    def needs_expected(self) -> bool:
+        return any(part.needs_expected for part in self.parts)
+
+    def __call__(self, answer: Answered) -> Judgement:
+        verdict, reason = _first(self.parts, answer, deciding=False)
+        return _judged(verdict, reason or f"all pass: {_list(self.parts)}")
+
+
+@dataclass(frozen=True)
+class Any:
+    """At least one part passes; the reason is that of the first that does."""
+
+    parts: list[Part]
+    version: ClassVar[int] = 1
+    shorthand: ClassVar[str | None] = "parts"
+
+    def __post_init__(self) -> None:
+        _check_parts(self.parts)
+
+    @property
+    def needs_expected(self) -> bool:
+        return any(part.needs_expected for part in self.parts)
+
+    def __call__(self, answer: Answered) -> Judgement:
+        verdict, reason = _first(self.parts, answer, deciding=True)
+        return _judged(verdict, reason or f"none passes: {_list(self.parts)}")
+
+
+@dataclass(frozen=True)
+class Not:
+    """The part fails."""
+
+    score: Part
+    version: ClassVar[int] = 1
+    shorthand: ClassVar[str | None] = "score"
+
+    @property
+    def needs_expected(self) -> bool:
+        return self.score.needs_expected
+
+    def __call__(self, answer: Answered) -> Judgement:
+        verdict, reason = _verdict(self.score, answer)
+        return _judged(None if verdict is None else not verdict, f"not {reason}")
+
+
+class WeightedPart(TypedDict):
+    """A part and what it counts for."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    score: Part
+    weight: NotRequired[float]
+    """Above 0; default 1."""
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """The weighted mean of parts that pass, fail or give a fraction, as a fraction: Σ weight·value ÷ Σ weight. One
+    unscored part leaves the whole unscored: a mean over the others would be of another scale."""
+
+    parts: list[WeightedPart]
+    at_least: float | None = None
+    """With it, pass or fail."""
+    version: ClassVar[int] = 1
+    shorthand: ClassVar[str | None] = "parts"
+
+    def __post_init__(self) -> None:
+        _check_parts(self.parts)
+        for part in self.parts:
+            if not 0 < part.get("weight", 1.0) < math.inf:
+                raise UseError(f"the weight of '{part['score'].spec.name}' must be above 0")
+        if self.at_least is not None and not 0 <= self.at_least <= 1:
+            raise UseError(f"at_least {self.at_least:g} is not between 0 and 1")
+
+    @property
+    def needs_expected(self) -> bool:
+        return any(part["score"].needs_expected for part in self.parts)
+
+    def __call__(self, answer: Answered) -> Judgement:
+        total, told = [], []
+        for part in self.parts:
+            name, weight = part["score"].spec.name, part.get("weight", 1.0)
+            found = part["score"](answer)
+            if found.value is None:
+                return judged(None, "fraction" if self.at_least is None else "pass", f"{name}: {found.reason}")
+            if isinstance(found.value, str) or found.kind not in ("pass", "fraction"):
+                raise ScorerError(f"part '{name}' gives a {found.kind}, not a fraction; put it in 'threshold'")
+            total.append(weight * found.value)
+            told.append(f"{weight:g} × {found.value:.3g} {name}")
+        mean = math.fsum(total) / math.fsum(part.get("weight", 1.0) for part in self.parts)
+        reason = f"{mean:.3f} = " + " + ".join(told)
+        if self.at_least is None:
+            return judged(min(mean, 1.0), "fraction", reason)
+        return passed(mean >= self.at_least, f"{reason}, wanted {self.at_least:g}")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The part's value lies within the bounds: a measure becomes pass or fail."""
+
+    score: Part
+    at_least: float | None = None
+    at_most: float | None = None
+    version: ClassVar[int] = 1
+    shorthand: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        if self.at_least is None and self.at_most is None:
+            raise UseError("threshold needs at_least, at_most or both")
+        check_bounds(self.at_least, self.at_most)
+
+    @property
+    def needs_expected(self) -> bool:
+        return self.score.needs_expected
+
+    def __call__(self, answer: Answered) -> Judgement:
+        found, name = self.score(answer), self.score.spec.name
+        if found.value is None:
+            return judged(None, "pass", f"{name}: {found.reason}")
+        if isinstance(found.value, str):
+            raise ScorerError(f"part '{name}' gives a label, which has no threshold")
+        if self.at_least is not None and found.value < self.at_least:
+            return passed(False, f"{name} {found.value:.4g}, below {self.at_least:g}: {found.reason}")
+        if self.at_most is not None and found.value > self.at_most:
+            return passed(False, f"{name} {found.value:.4g}, above {self.at_most:g}: {found.reason}")
+        return passed(True, f"{name} {found.value:.4g}: {found.reason}")
+
+
+@dataclass(frozen=True)
+class OnlyIf:
+    """The judgement of `then`, where `when` passes; else the answer is unscored, and counts for nothing."""
+
+    when: Part
+    then: Part
+    version: ClassVar[int] = 1
+    shorthand: ClassVar[str | None] = None
+
+    @property
+    def needs_expected(self) -> bool:
+        return self.when.needs_expected or self.then.needs_expected
+
+    def __call__(self, answer: Answered) -> Judgement:
+        verdict, reason = _verdict(self.when, answer)
+        if verdict:
+            return self.then(answer)
+        return judged(None, "pass", f"unscored, for {reason}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -137,6 +140,11 @@ def test_the_project_as_it_is_is_right(project: Path, capsys) -> None:
         (["run", "s", "--limit", "0"], "--limit"),
         (["run", "s", "--only", "prompt=nothing"], "nothing"),
         (["run", "s", "--quiet", "--resume", "r0"], "unknown run 'r0'"),
+        (["run", "s", "--quiet", "--resume", ""], "unknown run ''"),
+        (["run", "s", "--set", "temperature=["], "--set temperature"),
+        (["run", "s", "--set", "temperature=.nan"], "temperature"),
+        (["run", "s", "--set", "max_tokens=-5"], "'max_tokens' is -5"),
+        (["run", "s", "--dry-run", "--resume", "r0"], "leave --resume out"),
         (["show", "r0"], "unknown run 'r0'"),
         (["report", "r0"], "unknown run 'r0'"),
         (["prompts", "show", "helo"], "did you mean 'hello'"),
@@ -148,6 +156,34 @@ def test_wrong_use(project: Path, arguments: list[str], message: str, capsys) ->
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert message in lines[0]
+
+
+def test_what_could_steer_a_terminal_is_shown_and_not_sent(project: Path, capsys) -> None:
+    write(project, "evals/s.yaml", SUITE.replace("[hello]", '["\\e]0;pwn\\a\\e[2J\\u202e"]'))
+    assert main(["--project", str(project), "run", "s"]) == 2
+    printed = capsys.readouterr().err
+    assert not set(printed) & set("\x1b\x07\u202e")
+    assert "pwn" in printed
+
+
+def test_prompts_of_equal_content_are_named_once(project: Path, capsys) -> None:
+    write(project, "prompts/copy.prompty", (project / "prompts/hello.prompty").read_text())
+    write(project, "evals/s.yaml", SUITE.replace("[hello]", "[hello, copy]"))
+    assert main(["--project", str(project), "run", "s"]) == 2
+    assert "evals/s.yaml:2: 'copy' says the same as 'hello'" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_failed_gate(project: Path) -> None:
+    command = f"{sys.executable} -m workbench --project {project} run s --quiet | true; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", command], capture_output=True).returncode == 0
+
+
+def test_a_fresh_run_is_planned_as_if_nothing_were_answered(project: Path, capsys) -> None:
+    assert main(["--project", str(project), "run", "s", "--quiet"]) == 0
+    for options, answered in (([], 2), (["--fresh"], 0)):
+        capsys.readouterr()
+        assert main(["--project", str(project), "run", "s", "--dry-run", "--json", *options]) == 0
+        assert json.loads(capsys.readouterr().out)["answered"] == answered
 
 
 def read_only(root: Path) -> str:
@@ -176,7 +212,7 @@ def test_a_full_disk_ends_with_3_and_loses_nothing(project: Path, capsys, reques
     assert main(["--project", str(project), "run", "s", "--fresh"]) == 3
     assert "make room, then start the run again: what was answered is kept" in capsys.readouterr().err
     assert main(["--project", str(project), "runs", "--json"]) == 0
-    assert '"answered": 2' in capsys.readouterr().out
+    assert '"answered":2' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,9 @@ def test_the_commands_read_what_a_run_wrote(project: Path, capsys, tmp_path_fact
 def test_scorers_are_added_later_without_asking_a_model(project: Path, capsys) -> None:
     run = output(capsys, call(project, "run", "greet", "--quiet"), 0).strip()
     write(project / "workbench.yaml", "models: {house: {engine: openai, model: gone}}")
-    shown = output(capsys, call(project, "score", run, "--with", "length: {unit: words}", "--json", "--with", "exact"), 0)
+    shown = output(
+        capsys, call(project, "score", run, "--with", "length: {unit: words}", "--json", "--with", "exact"), 0
+    )
     assert {json.loads(line)["name"] for line in shown.splitlines()} == {"contains", "length", "exact"}
     assert call(project, "score", run, "--with", "length: {unit: words}") == 0
     assert "0 scores made, 24 kept" in capsys.readouterr().err

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -189,12 +190,13 @@ def test_an_address_that_goes_down_ends_the_run_with_what_was_done_kept(
 ) -> None:
     slow, port = Script(latency=Latency(seconds=0.03)), _free_port()
     root = project(tmp_path, f"http://127.0.0.1:{port}/v1", 80, limits="concurrency: 4, retries: 1")
-    with serve(slow, port):
-        client = _started(root)
-        _wait_until(lambda: len(committed(root)) >= 10)
-    _, errors = client.communicate(timeout=60)
+    with ExitStack() as stack:
+        with serve(slow, port):
+            client = stack.enter_context(_started(root))
+            _wait_until(lambda: len(committed(root)) >= 10)
+        _, errors = client.communicate(timeout=60)
     assert client.returncode == 3
-    assert "is down" in errors
+    assert "is down" in errors or "no connection" in errors, "the run stops, or its last requests are failures"
     kept = committed(root)
     assert 10 <= len(kept) < 80
     with serve(slow, port) as server:
@@ -232,16 +234,14 @@ def test_killed_at_random_moments_nothing_is_paid_twice_but_what_was_in_flight(t
         root = project(tmp_path / "killed", server.url, TRIALS // 2, repeats=2, limits=f"concurrency: {AT_ONCE}")
         options: list[str] = []
         for moment in sorted(chance.sample(range(1, TRIALS - 40), 5)):
-            client = _started(root, *options)
-            _wait_until(lambda moment=moment: server.books.answered >= moment)
-            time.sleep(chance.uniform(0, 0.05))
-            client.kill()
-            client.communicate(timeout=30)
+            with _started(root, *options):
+                _wait_until(lambda moment=moment: server.books.answered >= moment)
+                time.sleep(chance.uniform(0, 0.05))
             _wait_until(lambda: server.books.busy == 0)
             in_flight.append(server.books.distinct - len(committed(root)))
             options = ["--resume", _newest(root)]
-        client = _started(root, *options)
-        _, errors = client.communicate(timeout=120)
+        with _started(root, *options) as client:
+            _, errors = client.communicate(timeout=120)
         assert client.returncode == 0, errors
         repeated = server.books.calls.total() - server.books.distinct
         assert server.books.distinct == TRIALS
@@ -257,10 +257,10 @@ def test_killed_at_random_moments_nothing_is_paid_twice_but_what_was_in_flight(t
 def test_ctrl_c_gives_back_what_is_under_way_and_asks_it_again(tmp_path: Path) -> None:
     with serve(Script(latency=Latency(seconds=0.1))) as server:
         root = project(tmp_path, server.url, 100, limits="concurrency: 8")
-        client = _started(root)
-        _wait_until(lambda: server.books.answered >= 30)
-        client.send_signal(signal.SIGINT)
-        _, errors = client.communicate(timeout=30)
+        with _started(root) as client:
+            _wait_until(lambda: len(committed(root)) >= 30)
+            client.send_signal(signal.SIGINT)
+            _, errors = client.communicate(timeout=30)
         assert client.returncode == 130, errors
         assert f"--resume {_newest(root)}" in errors
         kept = committed(root)
@@ -273,9 +273,15 @@ def test_ctrl_c_gives_back_what_is_under_way_and_asks_it_again(tmp_path: Path) -
     check_whole(root, 100)
 
 
-def _started(root: Path, *options: str) -> subprocess.Popen[str]:
+@contextmanager
+def _started(root: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, which ends with the block."""
     command = [sys.executable, "-m", "workbench", "--project", str(root), "run", "many", "--quiet", *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _newest(root: Path) -> str:

@@ -369,7 +369,11 @@ def test_paired_with_itself_there_is_no_difference(cases) -> None:
 
 
 @settings(max_examples=60)
-@example([([0, 0, 0], [0, 0, 1])] * 5 + [([1, 1, 1], [0, 1, 1])] + [([0, 0, 1], [0, 0, 0])] * 2 + [([0, 1, 1], [0, 0, 0])], random.Random(1), False)
+@example(
+    [([0, 0, 0], [0, 0, 1])] * 5 + [([1, 1, 1], [0, 1, 1])] + [([0, 0, 1], [0, 0, 0])] * 2 + [([0, 1, 1], [0, 0, 0])],
+    random.Random(1),
+    False,
+)
 @given(scores_of_pairs, st.randoms(use_true_random=False), st.booleans())
 def test_the_order_of_rows_and_cases_changes_nothing(rows, random_: random.Random, clustered) -> None:
     clusters = [f"k{i // 3}" for i in range(len(rows))] if clustered else None

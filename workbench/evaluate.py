@@ -109,6 +109,9 @@ def run_suite(
             going.measure_latency(dispatcher)
         ended_early = going.stop.is_set() or progress.stopped_by
         status = "stopped" if ended_early and progress.done < progress.planned else "complete"
+    except KeyboardInterrupt:
+        status = "stopped"
+        raise
     finally:
         going.finish(status)
     return progress, status
@@ -127,7 +130,7 @@ def _begin(prepared: Prepared, database: Database, options: RunOptions) -> _Begu
     """Writes the run's header, or takes up the run to resume."""
     suite = prepared.suite
     oldest = newest_wanted(suite.reuse.get("max_age"))
-    if options.resume:
+    if options.resume is not None:
         with database.read() as connection:
             old = runs.get_run(connection, options.resume)
         run, seed = old.id, int(old.header["seed"])
@@ -142,7 +145,7 @@ def _begin(prepared: Prepared, database: Database, options: RunOptions) -> _Begu
     with database.write() as connection:
         for prompt in suite.prompts.values():
             record_revision(connection, prompt)
-        if options.resume:
+        if options.resume is not None:
             recording.resume_run(connection, run, plan)
         else:
             header = {**_header(prepared, seed), "fresh": options.fresh}

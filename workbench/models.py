@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit, urlunsplit
 
 from workbench.engines.base import Engine, Measurable, Piece, Speed
 from workbench.errors import WorkbenchError
@@ -152,6 +153,14 @@ def _asked(engine: Engine, alias: str) -> Output:
     return outputs[0]
 
 
+def _shown(place: str) -> str:
+    """A file, or an address without a name, password or query, which may be secret."""
+    parts = urlsplit(place)
+    if not parts.netloc:
+        return place
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
 def _described(model: Model) -> dict[str, object]:
     known: dict[str, object] = {}
     reason = None
@@ -163,7 +172,7 @@ def _described(model: Model) -> dict[str, object]:
         reason = str(error)
     settings = model.settings
     places = (known.get("file"), known.get("address"), settings.get("path"), settings.get("base_url"))
-    where = next((str(place) for place in places if place), None)
+    where = next((_shown(str(place)) for place in places if place), None)
     name = settings.get("model")
     return {
         "alias": model.alias,

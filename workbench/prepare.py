@@ -133,7 +133,7 @@ def prepare_suite(suite: Suite, root: Path, project_budget: Mapping[str, Json] =
 
 
 def plan_suite(prepared: Prepared, database: Database | None) -> Plan:
-    """What a run would ask, without asking."""
+    """What a run would ask, without asking; without a database, as if nothing were answered yet."""
     requests: dict[str, Request] = {}
     trials = 0
     for block in prepared.blocks(prepared.suite.seed):
@@ -186,7 +186,7 @@ def _check_budget(prepared: Prepared) -> None:
     wanted = {name for limits in (suite.budget, prepared.project_budget) for name in limits} & {"cost", "tokens"}
     for variant in suite.variants if wanted else ():
         alias = variant.model
-        if "max_tokens" not in variant.params and "choices" not in variant.answer:
+        if int(variant.params.get("max_tokens", -1)) < 0 and "choices" not in variant.answer:
             what = f"a budget needs max_tokens for '{variant.label}': nothing else bounds an answer"
             raise SuiteError(what, suite.path)
         if "cost" in wanted and not _free(prepared, alias) and suite.models[alias].price is None:

@@ -7,6 +7,7 @@ resumed), 4 not enough data, 130 interrupted. `main` is the one place that print
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import click
 from workbench import __version__
 from workbench.cli.session import Session
 from workbench.errors import WorkbenchError
+from workbench.views.format import printable
 
 COMMANDS = {
     "init": ("workbench.cli.project:init", "Write a small working project."),
@@ -67,8 +69,12 @@ def workbench(ctx: click.Context, project: Path | None, store: str | None) -> No
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; prints an error as one line on stderr; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no terminal's encoding is a reason to stop
     try:
         result = workbench.main(arguments, prog_name="workbench", standalone_mode=False)
+        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:
         return _complain("interrupted", 130)
@@ -78,9 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # The reader of a pipe has seen enough; so says click by a SystemExit, and by nothing else, with a code
+        # that here would mean a failed gate.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return 0
+    except OSError as error:
+        return _complain(f"can't write what was asked for: {error.strerror or error}", 3)
 
 
 def _with_usage(error: click.ClickException) -> str:
@@ -90,5 +100,5 @@ def _with_usage(error: click.ClickException) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    click.echo(f"workbench: {message}", err=True)
+    click.echo(f"workbench: {printable(message)}", err=True)
     return code

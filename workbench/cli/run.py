@@ -14,12 +14,12 @@ from types import FrameType
 from typing import Any
 
 import click
-import yaml
 from rich.console import Console
 
 from workbench.cli.runs import print_view, write_report_file
 from workbench.cli.session import Session, emit
 from workbench.define.suite import Overrides, load_suite
+from workbench.define.yamlfile import parse_yaml
 from workbench.errors import UseError, WorkbenchError
 from workbench.evaluate import Progress, RunOptions, run_suite
 from workbench.prepare import Prepared, plan_suite, prepare_suite
@@ -78,7 +78,7 @@ def run(session: Session, /, suite: str, watch: bool, **options: Any) -> int:
     """Run the suite SUITE (a file, or its name in evals/)."""
     overrides = Overrides(
         only=options.pop("only"),
-        set_params={k: yaml.safe_load(v) for k, v in options.pop("set_params").items()},
+        set_params={k: _value(k, v) for k, v in options.pop("set_params").items()},
         limit=options.pop("limit"),
         repeats=options.pop("repeats"),
         seed=options["seed"],
@@ -89,12 +89,19 @@ def run(session: Session, /, suite: str, watch: bool, **options: Any) -> int:
     return _again_and_again(session, suite, overrides, settings)
 
 
+def _value(name: str, text: str) -> Any:
+    """What a suite would read the text as. Raises SuiteError."""
+    return parse_yaml(f"value: {text}", f"--set {name}").data["value"]
+
+
 def _once(session: Session, name: str, overrides: Overrides, settings: Settings) -> int:
     suite = load_suite(name, session.project, session.library, SCORERS.names(), overrides)
     prepared = prepare_suite(suite, session.project.root, session.project.budget)
     database = session.database()
     if settings.dry_run:
-        _print_plan(prepared, database, settings.as_json)
+        if settings.resume is not None:
+            raise UseError("--dry-run plans a new run; leave --resume out")
+        _print_plan(prepared, None if settings.fresh else database, settings.as_json)
         return 0
     errors = Console(stderr=True)
     if not settings.quiet:
@@ -121,6 +128,10 @@ def _run(prepared: Prepared, database: Database, settings: Settings, errors: Con
 
         try:
             return run_suite(prepared, database, options, watch, stop)
+        except KeyboardInterrupt:
+            if latest:
+                errors.out(_resume_line(prepared.suite.path or prepared.suite.name, latest[0].run), highlight=False)
+            raise
         except WorkbenchError as error:
             if latest:
                 hint = _resume_line(prepared.suite.path or prepared.suite.name, latest[0].run)
@@ -162,7 +173,7 @@ def _exit_code(prepared: Prepared, progress: Progress, status: str, name: str, e
     say = errors.out
     if progress.stopped_by:
         say(f"stopped before a limit after {progress.done} of {progress.planned} trials: {progress.stopped_by}")
-        say(f"raise it, then {_resume_line(name, progress.run)}")
+        say(f"with a higher limit, {_resume_line(name, progress.run)}")
         return COULD_NOT_FINISH
     if status == "stopped":
         say(f"stopped after {progress.done} of {progress.planned} trials; {_resume_line(name, progress.run)}")
@@ -191,7 +202,7 @@ def _say_new_revisions(prepared: Prepared, database: Database, errors: Console) 
                 errors.out(f"{prompt.name}: new revision {short_id(prompt.revision)}{was}", highlight=False)
 
 
-def _print_plan(prepared: Prepared, database: Database, as_json: bool) -> None:
+def _print_plan(prepared: Prepared, database: Database | None, as_json: bool) -> None:
     suite = prepared.suite
     plan = plan_suite(prepared, database)
     if as_json:

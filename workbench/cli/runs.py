@@ -12,7 +12,7 @@ from rich.console import Console
 
 from workbench.cli.session import Session, emit
 from workbench.define.suite import load_scorers
-from workbench.errors import UnknownName
+from workbench.errors import UnknownName, UseError
 from workbench.registry import SCORERS
 from workbench.store import runs as stored
 from workbench.views import tables
@@ -31,7 +31,7 @@ def print_view(view: RunView, as_json: bool) -> None:
             click.echo(json.dumps(row, ensure_ascii=False))
         return
     console = Console()
-    for table in tables.run_tables(view):
+    for table in tables.run_tables(view, console.width):
         console.print(table)
     for part in view.scorers:
         console.print(part.sentence, markup=False, highlight=False)
@@ -105,6 +105,8 @@ def compare(session: Session, run: tuple[str, ...], reference: str | None, score
         ids = [stored.get_run(connection, r).id for r in run]
         view = load_view(connection, ids, reference)
     parts = [p for p in view.scorers if scorer in (None, p.name)]
+    if not view.scorers:
+        raise UseError("there are no scores to compare; add some with 'workbench score RUN --with SCORER'")
     if not parts:
         raise UnknownName("scorer", scorer or "", [p.name for p in view.scorers])
     if as_json:

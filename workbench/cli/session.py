@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from workbench.define.library import Library
 from workbench.define.project import Project, load_project
 from workbench.views.format import printable
+from workbench.views.plain import json_text, plain
 
 if TYPE_CHECKING:
     from workbench.store.database import Database
@@ -46,7 +46,7 @@ def emit(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: boo
     """Prints rows on stdout: JSON Lines, or a plain table with those columns."""
     if as_json:
         for row in rows:
-            click.echo(json.dumps(row, ensure_ascii=False, default=str))
+            click.echo(json_text(plain(row)))
         return
     cells = [[printable(_cell(row.get(c))).replace("\n", " ") for c in columns] for row in rows]
     widths = [max([len(c), *(len(line[i]) for line in cells)]) for i, c in enumerate(columns)]

@@ -198,9 +198,13 @@ def _prompts(file: SuiteFile, library: Prompts, located: Located) -> dict[str, P
     if not places:
         raise SuiteError("names no prompt; add prompts: [NAME]", located.path, located.line(("prompts",)))
     prompts = {}
+    by_revision: dict[str, Prompt] = {}
     for ref, place in places.items():
         with located.at(*place):
             prompts[ref] = library.find(ref)
+            same = by_revision.setdefault(prompts[ref].revision, prompts[ref])
+            if same.name != prompts[ref].name:
+                raise SuiteError(f"'{ref}' says the same as '{same.name}', to the letter; name one of the two")
     return prompts
 
 

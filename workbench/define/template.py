@@ -215,7 +215,7 @@ def _translated(path: str | None, line_offset: int) -> Iterator[None]:
 
 
 def _placed(message: str, name: str, line: int | None, path: str | None, line_offset: int) -> PromptError:
-    if name != MAIN:
+    if name not in (MAIN, "<introspection>"):  # jinja2.meta names the source that it looks into so
         return PromptError(message, name, line)
     if path is None and line is not None and line > 1:
         message = f"line {line}: {message}"

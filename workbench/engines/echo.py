@@ -75,8 +75,12 @@ class EchoEngine:
             value = params.get(name, 0)
             if isinstance(value, bool) or not isinstance(value, kinds):
                 raise ModelError(f"parameter '{name}' is {value!r}; it has to be a number")
+        if params.get("max_tokens", 1) < 1:
+            raise ModelError(f"parameter 'max_tokens' is {params['max_tokens']}; it has to be at least 1")
         stops = params.get("stop", [])
-        if not all(isinstance(stop, str) for stop in ([stops] if isinstance(stops, str) else stops)):
+        if not isinstance(stops, (str, list, tuple)) or not all(
+            isinstance(stop, str) for stop in ([stops] if isinstance(stops, str) else stops)
+        ):
             raise ModelError(f"parameter 'stop' is {stops!r}; it has to be a text or a list of texts")
 
     def count_tokens(self, request: Request) -> int:

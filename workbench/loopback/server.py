@@ -196,7 +196,7 @@ def serve(script: Script | None = None, port: int = 0) -> Iterator[Server]:
         try:
             yield server
         finally:
-            asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+            asyncio.run_coroutine_threadsafe(_stop(runner), loop).result(30)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -215,6 +215,15 @@ async def _start(server: Server, port: int) -> web.AppRunner:
         raise UseError(f"port {port} {why}; choose another with --port, or none for a free one") from error
     server.url = f"http://{HOST}:{runner.addresses[0][1]}/v1"
     return runner
+
+
+async def _stop(runner: web.AppRunner) -> None:
+    """Ends what is under way; a client sees its connection close."""
+    await runner.cleanup()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _acted(act: Act, request: web.Request, script: Script) -> Reply:

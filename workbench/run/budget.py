@@ -82,4 +82,4 @@ def most_tokens(request: Request) -> tuple[int, int | None]:
     """Prompt and output tokens at most: a token has at least one byte; None where no max_tokens bounds it."""
     prompt = sum(len(m.text.encode()) + WRAPPING_TOKENS for m in request.messages)
     limit = 0 if "choices" in request.answer else request.params.get("max_tokens")
-    return prompt, None if limit is None else int(limit)
+    return prompt, None if limit is None or int(limit) < 0 else int(limit)

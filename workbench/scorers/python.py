@@ -14,6 +14,7 @@ import math
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +46,8 @@ class Python:
     def __call__(self, answer: Answered) -> Judgement:
         inputs, expected = copy.deepcopy((dict(answer.case.inputs), answer.expected))
         try:
-            given = self._call(answer.text, inputs, expected)
+            with redirect_stdout(sys.stderr):  # stdout is for data
+                given = self._call(answer.text, inputs, expected)
         except (Exception, SystemExit) as error:  # the project's code may raise anything
             raise ScorerError(f"{self._place(error)}: {_message(error)}") from error
         if isinstance(given, Judgement):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from workbench.stats.summary import VariantSummary
 
 NONE = "–"
+ROUNDING = 1e-12
+"""What is smaller is a rounding error of equal numbers."""
 MINUS = "−"
 
 UNSAFE = re.compile(
@@ -53,6 +55,8 @@ def plural(number: int, word: str) -> str:
 
 def number(value: float, spread: float | None = None) -> str:
     """A number with as many digits as its uncertainty leaves: two of `spread`; four where there is none."""
+    if abs(value) < ROUNDING and not spread:
+        value = 0.0
     size = abs(spread) if spread else abs(value) / 100
     if size == 0 or not math.isfinite(size):
         return f"{value:g}"

@@ -20,15 +20,18 @@ from workbench.views.plain import plain
 
 STATUS_STYLE = {"complete": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow", "failed": "red"}
 VERDICT_STYLE = {"better": "green", "worse": "red", "not enough data": "dim"}
+WHOLE_FROM = 72
+"""Columns of a terminal from which on numbers are never folded."""
 OUTPUT_CHARS = 20_000
 """A longer answer is cut in a terminal; `report --to json` has all of it."""
 
 
-def run_tables(view: RunView) -> list[Table]:
-    """A table for each scorer: every variant's mean with its interval, and its difference to the reference."""
+def run_tables(view: RunView, width: int = 80) -> list[Table]:
+    """A table for each scorer: every variant's mean with its interval, and its difference to the reference.
+    `width` is the terminal's."""
     if not view.scorers:
         return [variants_table(view.variants)]
-    return [_score_table(view, scorer) for scorer in view.scorers]
+    return [_score_table(view, scorer, width >= WHOLE_FROM) for scorer in view.scorers]
 
 
 def run_line(view: RunView) -> Text:
@@ -121,13 +124,13 @@ def trial_json(row: TrialRow, label: str) -> Json:
     return {"variant": label, **plain(row)}
 
 
-def _score_table(view: RunView, scorer: ScorerView) -> Table:
+def _score_table(view: RunView, scorer: ScorerView, whole: bool) -> Table:
     """Numbers and verdicts are kept whole; the variants' names fold where the terminal is narrow."""
     table = Table(title=_title(view, scorer), title_justify="left", header_style="bold")
-    table.add_column("variant", overflow="fold")
+    table.add_column("variant", overflow="fold", min_width=10)
     for name in ("mean", "difference", "verdict"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("cases", justify="right", no_wrap=True)
+        table.add_column(name, no_wrap=whole, overflow="fold")
+    table.add_column("cases", justify="right", no_wrap=whole)
     compared = {row.variant: row for row in scorer.comparisons}
     for variant, summary in zip(view.variants, scorer.summaries, strict=True):
         row = compared.get(variant.id)

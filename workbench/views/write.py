@@ -167,7 +167,10 @@ def _write(chunks: Chunks, file: TextIO) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
-    """A file that takes the place of `path` when all went well."""
+    """A file that takes the place of `path` when all went well; a link's target, where it is one."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise UseError(f"{path} is no file; choose another place with --out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(

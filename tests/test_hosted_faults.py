@@ -176,12 +176,12 @@ def test_no_call_comes_before_its_time(tmp_path: Path) -> None:
     check_whole(tmp_path, 30)
 
 
-def test_an_address_that_is_down_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_that_is_down_ends_the_run(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{_free_port()}/v1"
-    assert main(["--project", str(project(tmp_path, url, 30)), "run", "many", "--quiet"]) == 3
-    errors = capsys.readouterr().err
-    assert "is down" in errors
-    assert url in errors
+    with _started(project(tmp_path, url, 30, limits="retries: 1")) as client:
+        _, errors = client.communicate(timeout=60)
+    assert client.returncode == 3
+    assert f"{url} is down" in errors
     assert committed(tmp_path) == Counter()
 
 

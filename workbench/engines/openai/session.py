@@ -81,6 +81,8 @@ class Session:
         self._idle = asyncio.Event()
         self._connected = 0.0
         """When an answer or a refusal last came: the address is not down."""
+        self._ended = False
+        """No request can be answered: the group of tasks is closing and takes no more."""
         self.retries = 0
 
     async def run(self) -> None:
@@ -100,6 +102,8 @@ class Session:
 
     def _begin(self) -> None:
         """Begins as many calls as the limiter lets, those to try again first."""
+        if self._ended:
+            return
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             self._ready.appendleft(heapq.heappop(self._later)[2])
@@ -160,7 +164,11 @@ class Session:
             raise
         except Trouble as trouble:
             self._note(trouble, ticket)
-            self._settle(call, trouble)
+            try:
+                self._settle(call, trouble)
+            except EngineError:
+                self._ended = True
+                raise
         else:
             self._connected = now()
             self._limiter.answered(ticket, now(), reply.quotas)

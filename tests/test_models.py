@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from doubles.openai_server import Fault, openai_server
 from doubles.tiny_gguf import write_gguf
 
 from workbench.cli import main
 from workbench.errors import ModelError, UnknownName
+from workbench.loopback import Fault, serve
 from workbench.models import check_model, describe_models, open_models
 from workbench.records import Model
 
@@ -101,14 +101,14 @@ def test_the_command_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_command_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with openai_server() as server:
-        start = project(tmp_path, f"models:\n  house: {{engine: openai, model: m, base_url: '{server.address}'}}\n")
+    with serve() as server:
+        start = project(tmp_path, f"models:\n  house: {{engine: openai, model: m, base_url: '{server.url}'}}\n")
         assert main([*start, "check", "house"]) == 0
         told = capsys.readouterr().out
         assert "house answers: Say hello" in told and "6 prompt tokens" in told
         assert main([*start, "check", "house", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["answered"] is True
-        server.faults["*"] = Fault(400)
+        server.use(faults=(Fault(status=400),))
         assert main([*start, "check", "house"]) == 3
         assert "house does not answer: refused" in capsys.readouterr().err
     assert main([*start, "check", "hose"]) == 2

@@ -58,8 +58,8 @@ def _list(parts: Sequence[BuiltPart]) -> str:
 
 
 @dataclass(frozen=True)
-class All:
-    """Every part passes; the reason is that of the first that does not."""
+class _Parts:
+    """What `all` and `any` have in common: a list of parts, of which the first that decides is enough."""
 
     parts: list[Part]
     version: ClassVar[int] = 1
@@ -71,6 +71,11 @@ class All:
     @property
     def needs_expected(self) -> bool:
         return any(part.needs_expected for part in self.parts)
+
+
+@dataclass(frozen=True)
+class All(_Parts):
+    """Every part passes; the reason is that of the first that does not."""
 
     def __call__(self, answer: Answered) -> Judgement:
         verdict, reason = _first(self.parts, answer, deciding=False)
@@ -78,19 +83,8 @@ class All:
 
 
 @dataclass(frozen=True)
-class Any:
+class Any(_Parts):
     """At least one part passes; the reason is that of the first that does."""
-
-    parts: list[Part]
-    version: ClassVar[int] = 1
-    shorthand: ClassVar[str | None] = "parts"
-
-    def __post_init__(self) -> None:
-        _check_parts(self.parts)
-
-    @property
-    def needs_expected(self) -> bool:
-        return any(part.needs_expected for part in self.parts)
 
     def __call__(self, answer: Answered) -> Judgement:
         verdict, reason = _first(self.parts, answer, deciding=True)

@@ -13,12 +13,13 @@ from threading import Event
 
 import pytest
 
+from workbench.begin import RunOptions
 from workbench.cli import main
 from workbench.define.library import Library
 from workbench.define.project import load_project
 from workbench.define.suite import load_suite
 from workbench.errors import EngineError, ModelError, SuiteError
-from workbench.evaluate import RunOptions, run_suite
+from workbench.evaluate import run_suite
 from workbench.prepare import plan_suite, prepare_suite
 from workbench.registry import SCORERS
 from workbench.store import runs

@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from workbench.begin import RunOptions
 from workbench.cli import main
 from workbench.define.library import Library
 from workbench.define.project import load_project
 from workbench.define.suite import load_suite
 from workbench.engines.openai import limiter
-from workbench.evaluate import Progress, RunOptions, run_suite
+from workbench.evaluate import Progress, run_suite
 from workbench.loopback import Fault, Latency, Limits, Script, serve
 from workbench.prepare import prepare_suite
 from workbench.registry import SCORERS

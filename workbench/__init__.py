@@ -2,6 +2,7 @@
 
 The map, in the order in which the data flows; folders are the stages, files beside them are shared.
 
+    begin.py         a run's header and plan, written before anything is asked
     cli/             a command parses, calls one function, prints
     errors.py        every error a user can meet
     evaluate.py      the whole path on one page

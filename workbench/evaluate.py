@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +15,17 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 
+from workbench.begin import Begun, RunOptions, begin
 from workbench.engines.base import Limited
 from workbench.prepare import Prepared, budgets, known_answers
-from workbench.records import Json, Output, Request, Score, Trial, content_id
+from workbench.records import Json, Output, Request, Score, Trial
 from workbench.run.plan import Planned
-from workbench.run.provenance import provenance
-from workbench.run.reuse import newest_wanted, split
+from workbench.run.reuse import split
 from workbench.run.send import Dispatcher
 from workbench.scorers.timing import Latency
 from workbench.scoring import score_output
-from workbench.store import recording, runs
+from workbench.store import recording
 from workbench.store.database import Database
-from workbench.store.prompts import record_revision
 from workbench.store.recording import Kept
 
 AHEAD = 1000
@@ -36,18 +34,6 @@ GATHER_SECONDS = 0.01
 """How long to wait for others after a first answer has come: they are committed together."""
 TIMED_TRIALS = 8
 """How many answers of a variant are made once more to measure their latency."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How to run, beside what the suite says."""
-
-    resume: str | None = None
-    """The id of a run to take up."""
-    fresh: bool = False
-    """Ask again, reuse nothing; a run seed is drawn where none is given."""
-    seed: int | None = None
-    """The run seed, in place of the suite's and of a drawn one."""
 
 
 @dataclass(slots=True)
@@ -98,7 +84,7 @@ def run_suite(
     given back, what was answered is kept. Raises what makes going on impossible; the run can be resumed.
     """
     options = options or RunOptions()
-    begun = _begin(prepared, database, options)
+    begun = begin(prepared, database, options)
     progress = Progress(begun.run, begun.planned)
     going = _Going(prepared, database, progress, stop or Event(), watch, begun)
     status = "failed"
@@ -117,63 +103,6 @@ def run_suite(
     return progress, status
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    run: str
-    seed: int
-    planned: int
-    reuse_after: str
-    """Answers older than this time are not reused; empty: any age."""
-
-
-def _begin(prepared: Prepared, database: Database, options: RunOptions) -> _Begun:
-    """Writes the run's header, or takes up the run to resume."""
-    suite = prepared.suite
-    oldest = newest_wanted(suite.reuse.get("max_age"))
-    if options.resume is not None:
-        with database.read() as connection:
-            old = runs.get_run(connection, options.resume)
-        run, seed = old.id, int(old.header["seed"])
-        oldest = old.started if old.header["fresh"] else oldest
-    else:
-        run = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
-        seed = options.seed if options.seed is not None else suite.seed
-        seed = secrets.randbelow(2**31) if options.fresh and options.seed is None else seed
-        oldest = recording.now() if options.fresh else oldest
-    trials = [(p.trial, p.request.id) for block in prepared.blocks(seed) for p in block]
-    plan = recording.Plan(content_id("pl1", [[t.id, request] for t, request in trials]), trials)
-    with database.write() as connection:
-        for prompt in suite.prompts.values():
-            record_revision(connection, prompt)
-        if options.resume is not None:
-            recording.resume_run(connection, run, plan)
-        else:
-            header = {**_header(prepared, seed), "fresh": options.fresh}
-            recording.start_run(connection, run, suite, plan, header)
-    return _Begun(run, seed, len(trials), oldest)
-
-
-def _header(prepared: Prepared, seed: int) -> dict[str, Json]:
-    suite = prepared.suite
-    models = {
-        alias: {"engine": model.engine, "identity": prepared.engines[alias].identity, "settings": dict(model.settings)}
-        for alias, model in suite.models.items()
-    }
-    return {
-        "seed": seed,
-        "repeats_exactly": all(engine.capabilities.exact for engine in prepared.engines.values()),
-        "models": models,
-        "scorers": [spec.name for spec in suite.scorers],
-        "reference": suite.reference or suite.variants[0].id,
-        "margin": suite.margin,
-        "suite": suite.text,
-        "path": suite.path,
-        "cases": len(suite.cases),
-        "repeats": suite.repeats,
-        **provenance(prepared.root),
-    }
-
-
 class _Going:
     """A run under way: what is open, what is kept, what is scored. Lives in one thread, the store's writer."""
 
@@ -184,7 +113,7 @@ class _Going:
         progress: Progress,
         stop: Event,
         watch: Callable[[Progress], None],
-        begun: _Begun,
+        begun: Begun,
     ) -> None:
         self.prepared, self.database, self.progress, self.stop, self.watch = prepared, database, progress, stop, watch
         self._known = known_answers(database, begun.reuse_after)

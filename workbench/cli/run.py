@@ -16,12 +16,13 @@ from typing import Any
 import click
 from rich.console import Console
 
+from workbench.begin import RunOptions
 from workbench.cli.runs import print_view, write_report_file
 from workbench.cli.session import Session, emit
 from workbench.define.suite import Overrides, load_suite
 from workbench.define.yamlfile import parse_yaml
 from workbench.errors import UseError, WorkbenchError
-from workbench.evaluate import Progress, RunOptions, run_suite
+from workbench.evaluate import Progress, run_suite
 from workbench.prepare import Prepared, plan_suite, prepare_suite
 from workbench.registry import SCORERS
 from workbench.store import runs as stored

@@ -1,0 +1,86 @@
+"""How a run begins: its id and seed, its header and planned trials written before anything is asked."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+
+from workbench.prepare import Prepared
+from workbench.records import Json, content_id
+from workbench.run.provenance import provenance
+from workbench.run.reuse import newest_wanted
+from workbench.store import recording, runs
+from workbench.store.database import Database
+from workbench.store.prompts import record_revision
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run, beside what the suite says."""
+
+    resume: str | None = None
+    """The id of a run to take up."""
+    fresh: bool = False
+    """Ask again, reuse nothing; a run seed is drawn where none is given."""
+    seed: int | None = None
+    """The run seed, in place of the suite's and of a drawn one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run whose header and trials are in the store."""
+
+    run: str
+    seed: int
+    planned: int
+    reuse_after: str
+    """Answers older than this time are not reused; empty: any age."""
+
+
+def begin(prepared: Prepared, database: Database, options: RunOptions) -> Begun:
+    """Writes the run's header, or takes up the run to resume."""
+    suite = prepared.suite
+    oldest = newest_wanted(suite.reuse.get("max_age"))
+    if options.resume is not None:
+        with database.read() as connection:
+            old = runs.get_run(connection, options.resume)
+        run, seed = old.id, int(old.header["seed"])
+        oldest = old.started if old.header["fresh"] else oldest
+    else:
+        run = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+        seed = options.seed if options.seed is not None else suite.seed
+        seed = secrets.randbelow(2**31) if options.fresh and options.seed is None else seed
+        oldest = recording.now() if options.fresh else oldest
+    trials = [(p.trial, p.request.id) for block in prepared.blocks(seed) for p in block]
+    plan = recording.Plan(content_id("pl1", [[t.id, request] for t, request in trials]), trials)
+    with database.write() as connection:
+        for prompt in suite.prompts.values():
+            record_revision(connection, prompt)
+        if options.resume is not None:
+            recording.resume_run(connection, run, plan)
+        else:
+            header = {**_header(prepared, seed), "fresh": options.fresh}
+            recording.start_run(connection, run, suite, plan, header)
+    return Begun(run, seed, len(trials), oldest)
+
+
+def _header(prepared: Prepared, seed: int) -> dict[str, Json]:
+    suite = prepared.suite
+    models = {
+        alias: {"engine": model.engine, "identity": prepared.engines[alias].identity, "settings": dict(model.settings)}
+        for alias, model in suite.models.items()
+    }
+    return {
+        "seed": seed,
+        "repeats_exactly": all(engine.capabilities.exact for engine in prepared.engines.values()),
+        "models": models,
+        "scorers": [spec.name for spec in suite.scorers],
+        "reference": suite.reference or suite.variants[0].id,
+        "margin": suite.margin,
+        "suite": suite.text,
+        "path": suite.path,
+        "cases": len(suite.cases),
+        "repeats": suite.repeats,
+        **provenance(prepared.root),
+    }

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from doubles.local import GREEDY, Ask, Local, Plain, chat_prompt, distinct_nodes, log_softmax, opened, smollm2
+from doubles.local import GREEDY, Ask, Local, Plain, chat_prompt, distinct_nodes, log_softmax, model_file, opened
 
 from workbench.engines.llama import library
 from workbench.engines.llama.context import Row, Shape, likeliest
@@ -30,17 +30,18 @@ QUESTIONS = (
     "What is the capital of France?", "Write a haiku about rain.", "Name three colours.", "What is 2+2?",
     "Why is the sky blue?", "Tell me a joke.", "List the planets.", "Who wrote Hamlet?",
 )  # fmt: skip
-LARGEST_GAP = {"q4_0": 0.6, "q8_0": 0.3, "f16": 0.05}
+LARGEST_GAP = {"q4_0": 0.6, "q8_0": 0.3, "f16": 0.05, "q4_k_m": 0.6}
 """Nats between the two likeliest tokens; above it no greedy token changes in company. Measured on QUESTIONS:
 0.18, 0.08 and none."""
-LARGEST_SPREAD = {"q4_0": 1.5, "f16": 0.05}
+LARGEST_SPREAD = {"q4_0": 1.5, "f16": 0.05, "q4_k_m": 1.5}
 """Nats of a choice's log-likelihood."""
-FORMS = ["q4_0", "q8_0", "f16"]
+FORMS = ["q4_0", "q8_0", "f16", "q4_k_m"]
+"""SmolLM2 in three quantisations, and Gemma."""
 
 
 @pytest.fixture(scope="module", params=FORMS)
 def local(request: pytest.FixtureRequest) -> Iterator[Local]:
-    with opened(smollm2(request.param), Shape(1024, 256, 1, 64)) as local:
+    with opened(model_file(request.param), Shape(1024, 256, 1, 64)) as local:
         yield local
 
 
@@ -130,7 +131,7 @@ def in_the_same_shape(plain: Plain, prompt: Sequence[int], choices: Sequence[Seq
     return sums
 
 
-@pytest.mark.parametrize("local", ["q4_0", "f16"], indirect=True)
+@pytest.mark.parametrize("local", ["q4_0", "f16", "q4_k_m"], indirect=True)
 def test_choices(local: Local, plain: Plain, mmlu: list[Json]) -> None:
     """In the same shape to 1e-3; in other shapes within the spread of those shapes themselves; each distinct
     token is evaluated once, the last of each choice not at all."""

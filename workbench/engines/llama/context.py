@@ -107,12 +107,6 @@ class Context:
             return
         self.lib.llama_memory_clear(self._memory, True)
 
-    @cached_property
-    def can_branch(self) -> bool:
-        """Recurrent and hybrid models keep a state that can't be cut back or shared."""
-        lib, model = self.lib, self._model
-        return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
-
     def _make_batch(self, size: int) -> None:
         """The arrays of a llama_batch, written in place; each entry belongs to one sequence."""
         lib = self.lib

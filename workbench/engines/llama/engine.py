@@ -103,15 +103,20 @@ class LlamaEngine:
             raw=True,
             seeds=True,
             repeatable=True,
-            exact=self._settings.get("exact", False),
+            exact=self._one_by_one,
             logprobs=MOST_LOGPROBS,
-            choices=True,
+            choices=self.vocabulary.branches,
             grammar=True,
             schema=True,
             embeddings=self._pooling is not None,
             max_context=self._tokens_at_most,
             params=PARAMS,
         )
+
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether each request is evaluated from an empty cache, as if alone."""
+        return self._settings.get("exact", False) or not self.vocabulary.branches
 
     @cached_property
     def identity(self) -> str:
@@ -154,12 +159,13 @@ class LlamaEngine:
         """This file, then what it would be as q4_0, q8_0 and f16; a large file is not re-quantised for it."""
         self.close()
         threads, own = self._shape.threads, self._form or quantise.format_name(self._file_type) or "as it is"
-        found = [measure(self.path, self._alias, threads)]
+        together = self.vocabulary.branches
+        found = [measure(self.path, self._alias, threads, together)]
         source = sum(shard.stat().st_size for shard in files.shards(self._source))
         for form in OTHER_FORMS:
             if form != own and (source < TRY_BYTES or quantise.is_made(self._source, form)):
                 base = self._alias.partition("+")[0]
-                found.append(measure(quantise.quantised(self._source, form), f"{base}+{form}", threads))
+                found.append(measure(quantise.quantised(self._source, form), f"{base}+{form}", threads, together))
         return found
 
     @property
@@ -180,9 +186,10 @@ class LlamaEngine:
     def _shape(self) -> Shape:
         settings, most = self._settings, self._tokens_at_most
         affordable = int(psutil.virtual_memory().available * CACHE_SHARE) // self.vocabulary.cell_bytes
-        cells = max(most, min(most * 4, affordable))
+        shares = self.vocabulary.branches
+        cells = max(most, min(most * 4, affordable)) if shares else most
         batch = min(settings.get("batch", 512), cells)
-        return Shape(cells, batch, settings.get("threads") or physical_cores(), SEQUENCES)
+        return Shape(cells, batch, settings.get("threads") or physical_cores(), SEQUENCES if shares else 1)
 
     def _tokens(self, request: Request) -> Sequence[int]:
         return self._prompt(request.messages)
@@ -218,7 +225,7 @@ class LlamaEngine:
                 yield failed(request, "refused", str(error))
             except _TooLongError as error:
                 yield failed(request, "too_long", str(error))
-        one_by_one = self._settings.get("exact", False) or not self._context.can_branch  # type: ignore[union-attr]
+        one_by_one = self._one_by_one
         apart = one_by_one or any(answer.request.alone for answer in answers)
         for group in [[answer] for answer in answers] if apart else [answers] if answers else []:
             if one_by_one or group[0].request.alone:
@@ -332,6 +339,7 @@ def described(path: Path, vocabulary: Vocabulary, form: str | None) -> dict[str,
         "trained_context": vocabulary.trained_context,
         "licence": metadata.get("general.license"),
         "chat_template": vocabulary.template is not None,
+        "shares_prefixes": vocabulary.branches,
     }
 
 

@@ -19,13 +19,15 @@ STEPS = 6
 ROUNDS = 3
 
 
-def measure(path: Path, name: str, threads: int) -> Speed:
-    """Medians of a few rounds; loads the file and frees it again. Raises EngineError."""
+def measure(path: Path, name: str, threads: int, together: bool = True) -> Speed:
+    """Medians of a few rounds; loads the file and frees it again. A model that can't decode answers
+    `together` is measured with one. Raises EngineError."""
+    batches = BATCHES if together else BATCHES[:1]
     before = psutil.Process().memory_info().rss
-    context = Context(path, Shape(2048, 512, threads, max(BATCHES) + 1))
+    context = Context(path, Shape(2048, 512, threads, max(batches)))
     try:
         prompt = _rate(512, lambda: _prompt(context, 512))
-        decode = {batch: _rate(batch * STEPS, lambda b=batch: _decode(context, b)) for batch in BATCHES}  # type: ignore[misc]
+        decode = {batch: _rate(batch * STEPS, lambda b=batch: _decode(context, b)) for batch in batches}  # type: ignore[misc]
         return Speed(name, prompt, decode, max(0, psutil.Process().memory_info().rss - before))
     finally:
         context.close()

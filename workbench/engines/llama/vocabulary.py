@@ -52,6 +52,12 @@ class Vocabulary:
         architecture = self.metadata.get("general.architecture", "")
         return int(self.metadata.get(f"{architecture}.context_length", 2048))
 
+    @cached_property
+    def branches(self) -> bool:
+        """Whether a prefix can be shared and cut back; recurrent and hybrid models keep a state that can't be."""
+        lib, model = self._lib, self._model
+        return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
+
     @property
     def cell_bytes(self) -> int:
         """Memory of one token in the KV cache, in 16 bits; a generous guess where the file does not say."""
@@ -63,7 +69,7 @@ class Vocabulary:
         heads = told("attention.head_count", 32)
         size = told("embedding_length", 4096) // max(heads, 1)
         keys, values = told("attention.key_length", size), told("attention.value_length", size)
-        return told("block_count", 32) * told("attention.head_count_kv", heads) * (keys + values) * 2
+        return max(1, told("block_count", 32) * told("attention.head_count_kv", heads) * (keys + values) * 2)
 
     @cached_property
     def special(self) -> dict[str, int]:

@@ -118,3 +118,26 @@ def test_power_where_there_is_a_difference() -> None:
     found = np.mean([compare_paired(suite(needed), "0")[0].verdict == "better" for _ in range(200)])
     assert 60 < needed < 90
     assert 0.7 < found < 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mean", "cases", "repeats", "clusters"),
+    [(0.5, 20, 1, 0), (0.95, 20, 1, 0), (0.95, 200, 1, 0), (0.8, 20, 5, 0), (0.95, 50, 5, 0), (0.8, 60, 1, 10), (0.95, 30, 1, 5)],
+)  # fmt: skip
+def test_coverage_of_differences(mean: float, cases: int, repeats: int, clusters: int) -> None:
+    """A part of the table of docs/statistics.md, made in full by benchmarks/statistics.py. Means within 2 points."""
+    rng, runs, covered, called, held = np.random.default_rng(13), 500, 0, 0, 0
+    for _ in range(runs):
+        units = clusters or cases
+        chance = np.repeat(rng.beta(3 * mean, 3 * (1 - mean), (2 if clusters else 1, units, 1)), cases // units, axis=1)
+        scores = (rng.random((2, cases, repeats)) < chance).astype(float)
+        names = [str(i // (cases // units)) for i in range(cases)] if clusters else None
+        table = columns(scores, "pass", names)
+        (row,), (first, _) = compare_paired(table, "0"), summarise(table)
+        covered += row.interval is not None and row.interval[0] <= 0 <= row.interval[1]
+        called += row.verdict in ("better", "worse")
+        held += first.interval is not None and first.interval[0] <= mean <= first.interval[1]
+    assert covered / runs >= 1 - at_most(0.05, runs)
+    assert held / runs >= 1 - at_most(0.06, runs)
+    assert called / runs <= at_most(0.05, runs)

@@ -45,6 +45,26 @@ def t_interval(sample: Sample, alpha: float) -> Bounds:
     return _clip(sample, mean - half, mean + half)
 
 
+def wilson_effective(sample: Sample, alpha: float) -> Bounds:
+    """Wilson's interval at the effective sample size, for the mean of repeats, fractions or clusters.
+
+    The effective size is the number of single 0/1 values that would have the variance of the mean seen here,
+    lessened by (z/t)² for having estimated it (Korn and Graubard 1998, Survey Methodology 24:193, with Wilson's
+    interval, which Franco et al. 2019, JSSAM 7:334, found to hold better near 0 and 1). Near the ends of the
+    range the t interval covers too little: 84 % instead of 95 at a mean of 0.95, 20 cases, 5 repeats."""
+    from scipy.stats import norm, t
+
+    low, high = _bounded(sample, "Wilson's interval")
+    n = len(sample.values)
+    mean = (float(sample.values.mean()) - low) / (high - low)
+    variance = float(sample.values.var(ddof=1)) / (high - low) ** 2
+    z = float(norm.isf(alpha / 2))
+    size = mean * (1 - mean) * n / variance * (z / float(t.isf(alpha / 2, n - 1))) ** 2
+    middle = (mean + z * z / (2 * size)) / (1 + z * z / size)
+    half = z / (1 + z * z / size) * math.sqrt(mean * (1 - mean) / size + (z / (2 * size)) ** 2)
+    return low + (middle - half) * (high - low), low + (middle + half) * (high - low)
+
+
 def anderson(sample: Sample, alpha: float) -> Bounds:
     """Exact interval of the mean of bounded values (Anderson 1969, Stanford TR 1).
 

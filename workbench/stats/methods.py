@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from workbench.stats.intervals import anderson, clopper_pearson, constant_bound, newcombe, t_interval, wilson
+from workbench.stats.intervals import (
+    anderson,
+    clopper_pearson,
+    constant_bound,
+    newcombe,
+    t_interval,
+    wilson,
+    wilson_effective,
+)
 from workbench.stats.pvalues import mcnemar_exact, sign_flip, t_test
 from workbench.stats.reduce import Bounds, PairedSample, Sample
 
@@ -31,6 +39,7 @@ class Situation(Enum):
     FEW_BOUNDED = "repeats, fractions or clusters, below 8 cases or 5 clusters"
     NUMBER = "numbers without a range"
     CLUSTERS = "clusters"
+    NUMBER_CLUSTERS = "clusters of numbers without a range"
     FEW_NUMBERS = "numbers without a range, below 8 cases or 5 clusters"
 
 
@@ -55,10 +64,13 @@ _FLIP = ("sign-flip permutation", sign_flip)
 METHODS = {
     Situation.BINARY: Method(("Wilson", wilson), ("Newcombe", newcombe), _MCNEMAR),
     Situation.FEW_BINARY: Method(("Clopper–Pearson, exact", clopper_pearson), _ANDERSON, _MCNEMAR),
-    Situation.BOUNDED: Method(("t on case means", t_interval), ("t on case means", _T), _FLIP),
+    Situation.BOUNDED: Method(("Wilson at the effective n", wilson_effective), ("t on case means", _T), _FLIP),
     Situation.FEW_BOUNDED: Method(("Anderson, exact", anderson), _ANDERSON, _FLIP),
     Situation.NUMBER: Method(("t on case means", t_interval), ("t on case means", _T), _FLIP),
     Situation.CLUSTERS: Method(
+        ("Wilson at the effective n", wilson_effective), ("t on cluster means", _T), ("t on cluster means", t_test)
+    ),
+    Situation.NUMBER_CLUSTERS: Method(
         ("t on cluster means", t_interval), ("t on cluster means", _T), ("t on cluster means", t_test)
     ),
     Situation.FEW_NUMBERS: Method(None, None, None),
@@ -106,5 +118,5 @@ def _situation(sample: Sample, binary: bool) -> Situation:
     if few:
         return Situation.FEW_NUMBERS if sample.bounds is None else Situation.FEW_BOUNDED
     if sample.clustered:
-        return Situation.CLUSTERS
+        return Situation.NUMBER_CLUSTERS if sample.bounds is None else Situation.CLUSTERS
     return Situation.NUMBER if sample.bounds is None else Situation.BOUNDED

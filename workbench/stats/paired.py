@@ -17,8 +17,11 @@ from workbench.stats.methods import Test, difference_method, why_no_interval
 from workbench.stats.reduce import Bounds, PairedSample, Sample, paired_sample, reduce_repeats
 from workbench.stats.summary import check_confidence
 
-Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "not enough data"]
-"""`higher` and `lower` are for numbers without a range: whether more is better, no one has said."""
+Verdict = Literal[
+    "better", "worse", "higher", "lower", "equivalent", "not enough data", "unchanged, not measured again"
+]
+"""`higher` and `lower` are for numbers without a range: whether more is better, no one has said. Unchanged is what
+rests on the same answers on both sides, reused; only a view, which knows the answers, says so."""
 
 POWER = 0.8
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from workbench.records import Kind
+from workbench.records import Json, Kind
 from workbench.stats.paired import PairedComparison, Verdict
 from workbench.stats.reduce import Bounds
 from workbench.stats.summary import VariantSummary
@@ -16,8 +16,12 @@ _VERBS: dict[Verdict, str] = {
     "lower": "is lower than",
     "equivalent": "equivalent to",
     "not enough data": "can't be told from",
+    "unchanged, not measured again": "unchanged, not measured again: the same answers as",
 }
 """In the order in which they are said."""
+
+MOST_TOLD = 3
+"""Variants that a sentence names one by one."""
 
 
 def verdict_sentence(
@@ -43,6 +47,53 @@ def verdict_sentence(
     return f"On {scorer}, {'; '.join(clauses)}."
 
 
+def stopped_sentence(facts: Mapping[str, Json], labels: Mapping[str, str]) -> str:
+    """Why a run with `until` or `race` ended where it did, by what its header says (`stopping.Stopping.report`)."""
+    asked, cases = facts["cases_asked"], facts["cases"]
+    so_far = f"{asked:,} of {_count(cases, 'case')}" if asked < cases else f"all {_count(cases, 'case')}"
+    told = _race_told(facts, labels) if facts["rule"] == "race" else _until_told(facts, labels)
+    settled = len(facts["left"]) <= (facts["keep"] if facts["rule"] == "race" else 0)
+    return f"{'settled' if settled else 'not settled'} after {so_far}: {told}"
+
+
+def _until_told(facts: Mapping[str, Json], labels: Mapping[str, str]) -> str:
+    rows = [row for row in facts["standings"] if row["verdict"] != "not enough data"]
+    told = []
+    for row in rows[:MOST_TOLD]:
+        kind, bounds = facts["kind"], tuple(row["interval"])
+        one, other = labels.get(row["variant"], row["variant"]), labels.get(row["against"], row["against"])
+        if row["verdict"] == "equivalent":
+            size = _points(facts["smaller_than"], kind, None)
+            told.append(f"{one} and {other} differ by less than {size} ({_count(row['pairs'], 'case')})")
+        else:
+            ends = bounds if bounds[0] > 0 else (-bounds[1], -bounds[0])
+            size = _points(abs(row["difference"]), kind, ends)
+            inner = f"{_bounds(ends, kind, facts['confidence'])} over all looks, {_count(row['pairs'], 'case')}"
+            told.append(f"{one} is {row['verdict']} than {other} by {size} ({inner})")
+    if len(rows) > MOST_TOLD:
+        told.append(f"{_count(len(rows) - MOST_TOLD, 'other')} settled")
+    if facts["left"]:
+        told.append(f"{_count(len(facts['left']), 'comparison')} open")
+    return "; ".join(told)
+
+
+def _race_told(facts: Mapping[str, Json], labels: Mapping[str, str]) -> str:
+    left = [labels.get(v, v) for v in facts["left"]]
+    names = ", ".join(left[:MOST_TOLD]) + (f" and {len(left) - MOST_TOLD:,} more" if len(left) > MOST_TOLD else "")
+    after = sorted(row["cases"] for row in facts["standings"])
+    if not after:
+        return f"no variant dropped; {names} are left"
+    when = f"{after[0]:,}" if after[0] == after[-1] else f"{after[0]:,} to {after[-1]:,}"
+    sure = f"{100 * facts['confidence']:g} %"
+    dropped = f"{_count(len(after), 'variant')} dropped after {when} cases (none of the best, with {sure} confidence)"
+    return f"{names} {'is' if len(left) == 1 else 'are'} left; {dropped}"
+
+
+def _points(value: float, kind: Kind, interval: Bounds | None) -> str:
+    amount = _amount(value, kind, interval) if kind == "number" or interval else f"{100 * value:g}"
+    return amount if kind == "number" else f"{amount} point{'' if amount == '1' else 's'}"
+
+
 def _clause(rows: Sequence[PairedComparison], all_of_them: bool, reference: str, labels: Mapping[str, str]) -> str:
     """What is said of the rows that share a verdict: of a difference, the largest first."""
     verdict = rows[0].verdict
@@ -52,6 +103,8 @@ def _clause(rows: Sequence[PairedComparison], all_of_them: bool, reference: str,
         some = f"{_count(len(rows), 'variant')} {_VERBS[verdict]} {reference}"
         said = f"{one} {_VERBS[verdict]} {reference}" if len(rows) == 1 else none if all_of_them else some
         return said + _more(rows)
+    if verdict == "unchanged, not measured again":
+        return f"{one if len(rows) == 1 else _count(len(rows), 'variant')} {_VERBS[verdict]} {reference}"
     if verdict == "equivalent":
         who = f"{one} is" if len(rows) == 1 else f"{_count(len(rows), 'variant')} are"
         return f"{who} {_VERBS[verdict]} {reference} within {100 * rows[0].margin:g} points"

@@ -1,0 +1,108 @@
+"""A race: variants that can no longer be among the best are dropped, look after look.
+
+A variant is dropped when `keep` others are proven better. One of the `keep` truly best can then be dropped
+wrongly only where one of the other n − keep is proven better than it, so each of these keep·(n − keep) one-sided
+comparisons gets its share of the error (Bonferroni), spent over the looks of a group-sequential plan
+(`sequential`). The idea of racing: Maron and Moore 1997, Artif. Intell. Rev. 11:193.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.records import ScoreColumns
+from workbench.stats.methods import FEWEST_CASES, FEWEST_CLUSTERS
+from workbench.stats.reduce import ROUNDING, CaseTable, Floats, Ints, reduce_repeats
+from workbench.stats.sequential import plan_levels
+
+RIVALS = 64
+"""Variants are held only against the best so far: who beats one of the rest is beaten by these, too."""
+
+_Units = Literal["binary", "cases", "clusters"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A variant that left a race."""
+
+    variant: str
+    beaten_by: str
+    """The best of those that are proven better."""
+    difference: float
+    """The dropped one's mean less that one's, over their common cases (clusters)."""
+    pairs: int
+    """Cases, or clusters, that both have scores for."""
+
+
+def race_levels(looks: Sequence[int], variants: int, keep: int, confidence: float) -> tuple[float, ...]:
+    """The one-sided level of each comparison at each look."""
+    alpha = (1 - confidence) / max(1, keep * (variants - keep))
+    return tuple(level / 2 for level in plan_levels(looks, 2 * alpha))
+
+
+def losers(columns: ScoreColumns, live: Sequence[str], keep: int, level: float) -> list[Dropped]:
+    """The live variants that `keep` others are proven better than; the `keep` best so far always stay.
+
+    `level`: one-sided, of one comparison at this look. Higher scores are better."""
+    at = [columns.variants.index(name) for name in live]
+    table = reduce_repeats(columns)
+    values, there = _units(table, at)
+    counts = there.sum(axis=0)
+    means = np.divide(values.sum(axis=0), counts, out=np.full(len(at), -np.inf), where=counts > 0)
+    ranked = np.argsort(-means, kind="stable")
+    rivals = ranked[: max(RIVALS, keep)]
+    kind: _Units = "binary" if _is_binary(table, at) else "clusters" if table.clusters is not None else "cases"
+    better, difference, pairs = _proven(values, there, rivals, level, kind)
+    out = []
+    for i in ranked[keep:]:
+        beaten_by = np.flatnonzero(better[:, i])
+        if len(beaten_by) >= keep:
+            best = beaten_by[0]  # rivals are ranked
+            out.append(Dropped(live[i], live[rivals[best]], -float(difference[best, i]), int(pairs[best, i])))
+    return out
+
+
+def _proven(
+    values: Floats, there: Floats, rivals: Ints, level: float, kind: _Units
+) -> tuple[NDArray[np.bool_], Floats, Floats]:
+    """Rival × variant: whether the rival is proven better, the mean difference, the common units.
+
+    Sums over the units that both have, all pairs at once by products of matrices."""
+    from scipy.stats import binom, t
+
+    x, m = values[:, rivals], there[:, rivals]
+    pairs = m.T @ there
+    n = np.maximum(pairs, 2)
+    mean = (x.T @ there - m.T @ values) / n
+    squares = (x**2).T @ there + m.T @ values**2 - 2 * x.T @ values
+    enough = pairs >= (FEWEST_CLUSTERS if kind == "clusters" else FEWEST_CASES)
+    if kind == "binary":  # McNemar, one-sided and exact
+        wins, losses = x.T @ (there - values), (m - x).T @ values
+        return (binom.cdf(losses, wins + losses, 0.5) <= level) & (mean > 0) & enough, mean, pairs
+    variance = np.maximum(squares - n * mean**2, 0) / (n - 1)
+    constant = variance <= ROUNDING * np.maximum(1, mean**2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(constant, 0.5**n, t.sf(mean / np.sqrt(variance / n), n - 1))
+    return (p <= level) & (mean > ROUNDING) & enough, mean, pairs
+
+
+def _units(table: CaseTable, at: Sequence[int]) -> tuple[Floats, Floats]:
+    """Unit × variant: the means of cases, or of clusters where cases belong together, 0 where there is none;
+    and 1 where there is one."""
+    there = (table.counts[at] > 0).astype(float)
+    values = table.means[at] * there
+    if table.clusters is not None:
+        member = np.eye(int(table.clusters.max()) + 1)[table.clusters]
+        sums, sizes = values @ member, there @ member
+        values, there = sums / np.maximum(sizes, 1), (sizes > 0).astype(float)
+    return values.T, there.T
+
+
+def _is_binary(table: CaseTable, at: Sequence[int]) -> bool:
+    """Single 0/1 scores: no repeats, no clusters."""
+    return table.binary and table.clusters is None and int(table.counts[at].max(initial=0)) == 1

@@ -1,4 +1,4 @@
-"""The app: its one screen's logic, its server started for real, and a wheel that holds all it needs."""
+"""The app's frame and its screens Journey, Runs and Compare; its server started for real; a wheel that holds all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from streamlit import config
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from workbench.cli import main
 from workbench.cli.ui import SAFE
@@ -29,8 +31,12 @@ from workbench.prepare import prepare_suite
 from workbench.registry import SCORERS
 from workbench.store.database import Database
 from workbench.store.database import runs as runs_table
+from workbench.store.notes import add_note, list_notes, pinned_runs
+from workbench.views.screens import PAGES, loaded
+from workbench.views.screens.access import TOKEN
+from workbench.views.screens.compare import PARTS
+from workbench.views.screens.compare_outputs import MOST_OUTPUTS, OUTPUT_CHARS
 from workbench.views.screens.page import literal
-from workbench.views.screens.runs import MOST_OUTPUTS, OUTPUT_CHARS
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "<script>alert(1)</script> ![x](http://evil.example/x.png) \x1b[31m \u202egpj :red[x] $y$ `z`"
@@ -41,11 +47,25 @@ models: [house]
 params: {temperature: [0, 1], max_tokens: 20}
 repeats: 2
 cases:
-  - {id: a, who: Ann, expected: Ann}
+  - {id: a, who: Ann, expected: Ann, tags: [early]}
   - {id: b, who: Ben, expected: Ben}
   - {id: c, who: Cat, expected: "no"}
 scorers: [contains, length]
 """
+SETTINGS = {"server.address": "127.0.0.1", "browser.gatherUsageStats": False}
+
+
+@pytest.fixture(autouse=True)
+def _safe_settings():
+    """What `workbench ui` would set; put back at the end."""
+    before = {name: config.get_option(name) for name in [*SETTINGS, "server.enableXsrfProtection", "server.enableCORS"]}
+    for name, value in SETTINGS.items():
+        config.set_option(name, value)
+    yield
+    for name, value in before.items():
+        config.set_option(name, value)
+    for kept in (loaded._frame, loaded._names, loaded._columns, loaded._part):
+        kept.clear()
 
 
 def write(path: Path, text: str) -> None:
@@ -76,8 +96,9 @@ def ask(root: Path) -> str:
     return progress.run
 
 
-def page(**address: str) -> AppTest:
+def page(screen: str = "compare", **address: str) -> AppTest:
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=20)
+    app._page_hash = calc_hash("" if screen == "journey" else screen)
     for name, value in address.items():
         app.query_params[name] = value
     app.run()
@@ -90,23 +111,78 @@ def address_of(app: AppTest, name: str) -> str | None:
     return value[0] if isinstance(value, list) else value  # which of them depends on Streamlit's version
 
 
+def box(app: AppTest, label: str):
+    return next(widget for widget in app.main.selectbox if widget.label == label)
+
+
 def texts(app: AppTest) -> str:
-    return "\n".join(element.value for element in [*app.text, *app.code])
+    return "\n".join(element.value for element in [*app.main.text, *app.main.code])
 
 
 def markdown(app: AppTest) -> list[str]:
     """Everything that the page has for Markdown to read."""
-    return [
-        e.value for e in [*app.markdown, *app.title, *app.subheader, *app.caption, *app.info, *app.warning, *app.error]
-    ]
+    found = [*app.markdown, *app.title, *app.subheader, *app.caption, *app.info, *app.warning, *app.error]
+    return [element.value for element in found]
 
 
-def test_an_empty_store_says_how_to_start(project: Path) -> None:
+# The frame
+
+
+@pytest.mark.parametrize("screen", PAGES)
+def test_every_screen_of_an_empty_project_says_what_to_do(project: Path, screen: str) -> None:
+    app = page(screen)
+    assert [title.value for title in app.main.title] == [PAGES[screen][0]]
+    assert not app.error
+    assert texts(app) or app.info or app.main.caption or app.button or app.warning
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("browser.gatherUsageStats", True, "usage statistics"),
+        ("server.enableXsrfProtection", False, "XSRF"),
+        ("server.enableCORS", False, "other hosts"),
+        ("server.address", "0.0.0.0", "no token"),
+        ("server.address", None, "no token"),
+    ],
+)
+def test_unsafe_settings_show_nothing(project: Path, name: str, value: object, said: str) -> None:
+    ask(project)
+    config.set_option(name, value)
     app = page()
-    assert "workbench run" in app.info[0].value
-    assert not app.selectbox and not app.error
+    assert len(app.error) == 1 and said in app.error[0].value and "workbench ui" in app.error[0].value
+    assert not app.title and not app.text and not app.dataframe and not app.button
 
 
+def test_a_token_is_asked_for_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ask(project)
+    monkeypatch.setenv(TOKEN, "the-token")
+    config.set_option("server.address", "0.0.0.0")
+    app = page(token="another", runs=run)
+    assert not app.title and "not the token" in app.error[0].value
+    assert address_of(app, "token") is None
+    app = page(runs=run)
+    assert not app.title and not app.error and not app.text
+    app.text_input[0].set_value("the-token").run()
+    assert app.title[0].value == "Compare" and address_of(app, "runs") == run
+    app = page(token="the-token", runs=run)
+    assert app.title[0].value == "Compare" and address_of(app, "token") is None, "it does not stay in the address"
+    app.run()
+    assert app.title[0].value == "Compare"
+
+
+def test_what_runs_stands_in_the_sidebar(project: Path) -> None:
+    run = ask(project)
+    with Database.open(load_project(project).store_url).write() as connection:
+        values = {"status": "running", "pid": os.getpid(), "heartbeat": time.time(), "host": socket.gethostname()}
+        connection.execute(runs_table.update().values(**values))
+    app = page("runs")
+    assert "greet: 24 of 24" in app.sidebar.get("progress")[0].proto.text
+    app.sidebar.button[0].click().run()
+    assert app.title[0].value == "Compare" and address_of(app, "runs") == run
+
+
+@pytest.mark.parametrize("screen", ["journey", "compare", "runs"])
 @pytest.mark.parametrize(
     ("yaml", "store", "line"),
     [
@@ -118,76 +194,210 @@ def test_an_empty_store_says_how_to_start(project: Path) -> None:
     ],
 )
 def test_what_cannot_be_opened_is_one_line(
-    project: Path, monkeypatch, yaml: str | None, store: str | None, line: str
+    project: Path, monkeypatch, screen: str, yaml: str | None, store: str | None, line: str
 ) -> None:
     if yaml:
         write(project / "workbench.yaml", yaml)
     if store:
         monkeypatch.setenv("WORKBENCH_STORE", store)
-    app = page()
-    assert len(app.error) == 1 and line in app.error[0].value and "\n" not in app.error[0].value
-    assert not app.selectbox
+    app = page(screen)
+    assert len(app.main.error) == 1 and line in app.main.error[0].value and "\n" not in app.main.error[0].value
+    assert not app.main.selectbox
+
+
+# Journey and Runs
+
+
+def test_the_journey_has_a_point_a_run(project: Path) -> None:
+    first, second = ask(project), ask(project)
+    app = page("journey", table="1")
+    table = app.main.dataframe[0].value
+    assert list(table["run"]) == [first, second] and set(table["stage"]) == {"prompt"}
+    assert "67 % [" in table["text"][0], "the reference finds the name in two of three cases"
+    assert "Nothing runs." in [caption.value for caption in app.main.caption]
+    box(app, "Of").select("best").run()
+    assert len(app.main.dataframe[0].value) == 4, "the best variant of each of two prompts, in two runs"
+    box(app, "Scorer").select("length").run()
+    assert address_of(app, "scorer") == "length" and "%" not in app.main.dataframe[0].value["text"][0]
+
+
+def test_the_journey_tells_what_got_worse_and_what_is_open(project: Path) -> None:
+    cases = "\n".join(f'  - {{id: c{i}, who: "{i}", expected: "{i}"}}' for i in range(40))
+    write(project / "evals/greet.yaml", SUITE[: SUITE.index("cases:")] + f"cases:\n{cases}\nscorers: [contains]\n")
+    ask(project)
+    write(project / "workbench.yaml", echo('answers: {"Hello": "no idea"}'))
+    newer = ask(project)
+    app = page("journey")
+    shown = texts(app)
+    assert "greet: hello" in shown and any("worse" in c.value and "run before" in c.value for c in app.main.caption)
+    compare = next(button for button in app.main.button if button.label == "Compare")
+    compare.click().run()
+    assert app.title[0].value == "Compare" and (address_of(app, "runs") or "").endswith(newer)
+
+
+def test_runs_are_listed_and_found(project: Path) -> None:
+    older, newer = ask(project), ask(project)
+    with Database.open(load_project(project).store_url).write() as connection:
+        add_note(connection, older, "keep", pinned=True)
+    app = page("runs")
+    table = app.dataframe[0].value
+    assert list(table["run"]) == [newer, older] and list(table["answered"]) == ["24 of 24"] * 2
+    assert list(table["pinned"]) == ["", "pinned"]
+    app.text_input[0].set_value(older).run()
+    assert list(app.dataframe[0].value["run"]) == [older] and address_of(app, "find") == older
+    app.text_input[0].set_value("%").run()
+    assert not app.dataframe and "No run is so" in app.info[0].value, "a wildcard is a letter like others"
+
+
+# Compare
 
 
 def test_a_run_is_shown(project: Path) -> None:
     run = ask(project)
     app = page()
-    assert address_of(app, "run") == run, "the address names what is shown"
-    assert [box.label for box in app.selectbox] == ["Run", "Scorer"]
+    assert address_of(app, "runs") == run, "the address names what is shown"
+    assert [widget.label for widget in app.main.selectbox] == ["Scorer", "Reference"]
     shown = texts(app)
     assert "24 of 24 trials answered" in shown and "On contains, " in shown
     table = app.dataframe[0].value
     assert list(table["cases"]) == [3] * 4 and "(reference)" in table["variant"][0] and table["verdict"][1]
-    assert "Hello Ann" in shown and "Ben" not in shown, "one case at a time"
-    assert len(app.code) == 1 + 8, "the inputs and the outputs of one case"
-    assert "vega_lite_chart" in str(app.main) or app.get("vega_lite_chart") or app.get("arrow_vega_lite_chart")
+    assert app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")
+    every = page(all="1").dataframe[1].value
+    assert list(every["scorer"]) == ["contains", "length"] and len(every.columns) == 5, "variants as columns"
 
 
 def test_choices_are_kept_in_the_address(project: Path) -> None:
     older, newer = ask(project), ask(project)
-    app = page(run=older, scorer="length", case="b")
-    assert app.selectbox[0].value == older and app.selectbox[1].value == "length"
-    assert "On length, " in texts(app) and "Hello Ben" in texts(app)
+    app = page(runs=older, scorer="length", view="outputs", case="b")
+    assert app.multiselect[0].value == [older] and "Hello Ben" in texts(app) and "Ann" not in texts(app)
     app.number_input[0].set_value(3).run()
     assert address_of(app, "case") == "c" and "Hello Cat" in texts(app)
-    app.selectbox[0].select(newer).run()
-    app.selectbox[1].select("contains").run()
-    assert (address_of(app, "run"), address_of(app, "scorer")) == (newer, "contains")
-    assert "Hello Cat" in texts(app), "the case stays when the run changes"
-    app.query_params["run"] = older  # the browser's way back
+    app.multiselect[0].set_value([newer]).run()
+    assert address_of(app, "runs") == newer and "Hello Cat" in texts(app), "the case stays when the run changes"
+    app.query_params["runs"] = older  # the browser's way back
     app.run()
-    assert app.selectbox[0].value == older
+    assert app.multiselect[0].value == [older]
+    app = page(runs=older, scorer="length")
+    assert "On length, " in texts(app)
+    box(app, "Scorer").select("contains").run()
+    assert address_of(app, "scorer") == "contains" and "On contains, " in texts(app)
+    other = box(app, "Reference").options[3]
+    box(app, "Reference").select_index(3).run()
+    assert f"{other} (reference)" in list(app.dataframe[0].value["variant"])
 
 
+def test_several_runs_side_by_side(project: Path) -> None:
+    older = ask(project)
+    write(project / "workbench.yaml", echo('answers: {"Hello": "Ann, is it?"}'))
+    newer = ask(project)
+    app = page(runs=f"{older},{newer}")
+    table = app.dataframe[0].value
+    assert len(table) == 8 and table["variant"][0].endswith(f"@ {older} (reference)")
+    app = page(runs=f"{older},{newer}", view="outputs", case="b")
+    assert "Hello Ben" in texts(app) and "Ann, is it?" in texts(app)
+    app = page(runs=f"{older},nosuch", view="scores")
+    assert "nosuch" in app.warning[0].value and address_of(app, "runs") == older
+
+
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize(
-    ("address", "warned"),
+    "address",
     [
-        ({"run": "latest"}, False),
-        ({"run": "20"}, False),  # the beginning of an id
-        ({"run": "![x](http://evil.example/x.png)"}, True),
-        ({"scorer": "none", "case": "none", "page": "-1"}, False),
-        ({"page": "²"}, False),
-        ({"page": "99"}, False),
+        {},
+        {"scorer": "none", "case": "none", "page": "-1", "ref": "none", "order": "x", "tag": "x", "x": "y", "y": "x"},
+        {"page": "²", "trial": "![x](http://evil.example)"},
+        {"page": "99", "price": "x"},
+        {"view": "nosuch"},
     ],
 )
-def test_an_address_that_names_nothing_does_no_harm(project: Path, address: dict[str, str], warned: bool) -> None:
+def test_an_address_that_names_nothing_does_no_harm(project: Path, part: str, address: dict[str, str]) -> None:
     run = ask(project)
-    app = page(**address)
-    assert app.selectbox[0].value == run and not app.error
-    assert bool(app.warning) == warned
-    assert all(value == literal(value.strip("` ")) for value in (e.value for e in app.warning))
+    app = page(**{"view": part, **address})
+    assert app.multiselect[0].value == [run] and not app.error and not app.warning
 
 
-def test_foreign_text_stays_text(project: Path) -> None:
+def test_an_unknown_run_is_said_and_the_newest_shown(project: Path) -> None:
+    run = ask(project)
+    app = page(runs="![x](http://evil.example/x.png)")
+    assert app.multiselect[0].value == [run]
+    assert [e.value for e in app.warning] == [literal(e.value.strip("` ")) for e in app.warning] and app.warning
+
+
+def test_axes_are_drawn_and_exported(project: Path) -> None:
+    ask(project)
+    app = page(view="axes")
+    assert box(app, "Across").value == "temperature" and box(app, "Down").value == "prompt"
+    assert len(app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")) == 2, "a heat map and a curve"
+    box(app, "Across").select("prompt").run()
+    assert len(app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")) == 1, "no curve along names"
+
+
+def test_cases_by_what_stands_out(project: Path) -> None:
+    ask(project)
+    table = page(view="cases").dataframe[0].value
+    assert list(table["case"]) == ["a", "b", "c"] and "2 of 2" in set(table.iloc[0]) and "0 of 2" in set(table.iloc[2])
+    assert page(view="cases", order="hardest").dataframe[0].value["case"][0] == "c"
+    assert list(page(view="cases", tag="early").dataframe[0].value["case"]) == ["a"]
+    assert "No case is so." in page(view="cases", order="flaky").info[0].value
+
+
+def test_words_that_differ_and_a_trial_in_full(project: Path) -> None:
+    ask(project)
+    app = page(view="outputs", diff="1")
+    assert "<del>Hello</del><ins>Goodbye then,</ins><span> Ann</span>" in str(app.main.get("html")[-1].proto.body)
+    trials = box(app, "A trial in full")
+    trials.select_index(1).run()
+    assert "request rq" in texts(app) and "user" in texts(app) and "settings: " in texts(app)
+    assert address_of(app, "trial")
+
+
+def test_notes_are_kept_pinned_and_deleted(project: Path) -> None:
+    run = ask(project)
+    database = Database.open(load_project(project).store_url)
+    app = page(view="notes")
+    app.text_area[0].input(HOSTILE)
+    next(b for b in app.button if b.label == "Keep").click().run()
+    with database.read() as connection:
+        (note,) = list_notes(connection, [run])
+    assert note.text == HOSTILE and not note.pinned
+    assert "<script>" in texts(app) and "\x1b" not in texts(app)
+    next(b for b in app.button if b.label == "Pin").click().run()
+    with database.read() as connection:
+        assert pinned_runs(connection) == {run}
+    next(b for b in app.button if b.label == "Delete").click().run()
+    with database.read() as connection:
+        assert list_notes(connection, [run]) == []
+    app = page(view="outputs", case="b")
+    app.text_area[0].input("odd")
+    next(b for b in app.button if b.label == "Keep").click().run()
+    with database.read() as connection:
+        assert [(n.case, n.text) for n in list_notes(connection, [run])] == [("b", "odd")]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_foreign_text_stays_text(project: Path, part: str) -> None:
     answer = HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e").replace('"', '\\"')
     write(project / "workbench.yaml", echo(f'answers: {{".": "{answer}"}}'))
     write(project / "evals/greet.yaml", SUITE.replace("id: a", 'id: "<b>![x](http://evil.example/y)"'))
     ask(project)
-    app = page()
-    assert "<script>" in texts(app) and "␛[31m" in texts(app) and "⟨U+202E⟩gpj" in texts(app)
+    app = page(view=part)
+    if part == "outputs":
+        assert "<script>" in texts(app) and "␛[31m" in texts(app) and "⟨U+202E⟩gpj" in texts(app)
+        assert "<b>![x](http://evil.example/y)" in texts(app)
     assert "\x1b" not in texts(app) and "\u202e" not in texts(app)
-    assert "<b>![x](http://evil.example/y)" in texts(app)
     assert not [value for value in markdown(app) if "evil" in value or "<" in value]
+
+
+def test_markdown_on_demand_is_harmless(project: Path) -> None:
+    write(
+        project / "workbench.yaml",
+        echo('answers: {".": "# Hi\\n**bold** <img src=x> ![x](http://evil.example/x.png)"}'),
+    )
+    ask(project)
+    app = page(view="outputs", markdown="1")
+    html = [str(e.proto.body) for e in app.main.get("html")][-1]
+    assert "<strong>bold</strong>" in html and "<h4>Hi</h4>" in html
+    assert "<img" not in html and "&lt;img src=x&gt;" in html and "![x](http://evil.example/x.png)" in html
 
 
 @pytest.mark.parametrize("text", ["plain", "`a` ``b``", "```", "a\nb", "![x](http://evil.example)", "\x1b\u202e", ""])
@@ -201,7 +411,7 @@ def test_a_failed_trial_and_an_empty_answer(project: Path) -> None:
         project / "workbench.yaml", echo('fail: {Hello: {kind: refused, message: no *room* left}}, answers: {".": ""}')
     )
     ask(project)
-    app = page()
+    app = page(view="outputs")
     assert "failed (" in texts(app) and "no *room* left" in texts(app) and "an empty answer" in texts(app)
     assert "12 failed" in texts(app)
 
@@ -212,7 +422,7 @@ def test_an_interrupted_run_says_so(project: Path) -> None:
         dead = subprocess.Popen([sys.executable, "-c", ""])
         dead.wait()
         connection.execute(runs_table.update().values(status="running", pid=dead.pid))
-    app = page(run=run)
+    app = page(runs=run)
     assert "interrupted" in app.warning[0].value and "24 of 24" in app.warning[0].value
     assert app.dataframe
 
@@ -224,23 +434,26 @@ def test_long_and_many_outputs_are_cut_and_paged(project: Path) -> None:
         SUITE.replace("repeats: 2", "repeats: 15").replace("max_tokens: 20", "max_tokens: 9999"),
     )
     ask(project)
-    app = page()
+    app = page(view="outputs")
+    turns = {"Previous", "Next"}
     assert len(app.code) == 1 + MOST_OUTPUTS
     assert all(len(block.value) < OUTPUT_CHARS + 100 for block in app.code)
     assert "4,000 of 10,000 characters shown" in app.code[1].value
-    assert [button.disabled for button in app.button] == [True, False]
-    app.button[1].click().run()
+    assert [button.disabled for button in app.button if button.label in turns] == [True, False]
+    next(button for button in app.button if button.label == "Next").click().run()
     assert address_of(app, "page") == "2"
     assert len(app.code) == 1 + 60 - MOST_OUTPUTS
-    assert [button.disabled for button in app.button] == [False, True]
+    assert [button.disabled for button in app.button if button.label in turns] == [False, True]
     app.number_input[0].set_value(2).run()
     assert address_of(app, "page") is None and len(app.code) == 1 + MOST_OUTPUTS
 
 
-def test_a_run_without_scores(project: Path) -> None:
+@pytest.mark.parametrize("part", PARTS)
+def test_a_run_without_scores(project: Path, part: str) -> None:
     write(project / "evals/greet.yaml", SUITE.replace("scorers: [contains, length]", ""))
     ask(project)
-    assert "Nothing is scored" in page().info[0].value
+    app = page(view=part)
+    assert not app.error and (app.info or part == "outputs")
 
 
 # The server, for real
@@ -380,7 +593,24 @@ def main_line(tmp_path: Path, port: int) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--port", "0"], ["--port", "70000"], ["--port", "x"]])
+def test_another_address_prints_its_token(installed: Path, tmp_path: Path) -> None:
+    """The token is the only way in, and stands in the terminal only."""
+    (tmp_path / "prompts").mkdir()
+    port = free_port()
+    command = [sys.executable, "-m", "workbench", "--project", str(tmp_path), "ui", "--port", str(port)]
+    with subprocess.Popen(
+        [*command, "--host", "0.0.0.0"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        try:
+            assert wait_for(f"http://127.0.0.1:{port}/_stcore/health", server) == "ok"
+            assert listening(port) == {"00000000"}
+        finally:
+            server.terminate()
+            said = server.communicate(timeout=10)[0]
+    assert re.search(rf":{port}/\?token=[\w-]{{32}}$", said, re.MULTILINE) and said.count("token=") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--port", "0"], ["--port", "x"], ["--host", "no such host"]])
 def test_a_wrong_port_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ui", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -165,7 +165,8 @@ def test_prices_come_from_the_table_by_address_and_model() -> None:
     from workbench.records import Model
 
     known = with_price(Model("m", "openai", {"model": "gpt-5-mini"}))
-    assert known.price == {"input": 0.25, "output": 2.0}
+    in_batch = {"batch_input": 0.125, "batch_output": 1.0, "batch_cached_input": 0.0125}
+    assert known.price == {"input": 0.25, "output": 2.0, "cached_input": 0.025, **in_batch}
     assert with_price(Model("m", "openai", {"model": "gpt-5-mini", "base_url": "http://127.0.0.1:1/v1"})).price is None
     assert with_price(Model("m", "openai", {"model": "no-such-model-x"})).price is None
     own = Model("m", "openai", {"model": "gpt-5-mini"}, price={"input": 1.0, "output": 1.0})

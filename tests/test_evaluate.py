@@ -18,7 +18,7 @@ from workbench.cli import main
 from workbench.define.library import Library
 from workbench.define.project import load_project
 from workbench.define.suite import load_suite
-from workbench.errors import EngineError, ModelError, SuiteError
+from workbench.errors import EngineError, ModelError
 from workbench.evaluate import run_suite
 from workbench.prepare import plan_suite, prepare_suite
 from workbench.registry import SCORERS
@@ -220,7 +220,6 @@ def test_an_engine_that_breaks_ends_the_run_and_keeps_what_was_done(project: Pat
             "can't do answer: grammar",
         ),
         (("models: [house]", "models: [house]\nlogprobs: 3"), ModelError, r"can't do logprobs: 3 \(at most 0\)"),
-        (("models: [house]", "models: [house]\ngates: [{scorer: contains, at_least: 0.5}]"), SuiteError, "gates"),
     ],
 )
 def test_what_can_not_work_is_refused_before_anything_is_asked(project: Path, change, expected, message: str) -> None:

@@ -11,8 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench.asking import Desk
 from workbench.errors import FileError, ScorerError, SuiteError, UseError, WorkbenchError
-from workbench.records import Case, Output, ScorerSpec
+from workbench.records import Case, Model, Output, ScorerSpec
 from workbench.registry import SCORERS
 from workbench.scorers.base import REASON_LIMIT, Answered
 from workbench.scorers.build import build_scorer, score_key, setting_fields
@@ -30,8 +31,8 @@ def answered(text: str, expected=None, inputs=None, **output) -> Answered:
     return Answered(Output("rq1-x", text, **output), Case("c1", inputs or {}, expected), expected)
 
 
-def built(scorer: str, settings=None, root: Path = Path()):
-    return build_scorer(ScorerSpec(scorer, scorer, settings or {}), root, "evals/x.yaml")
+def built(scorer: str, settings=None, root: Path = Path(), desk=None):
+    return build_scorer(ScorerSpec(scorer, scorer, settings or {}), root, "evals/x.yaml", desk)
 
 
 PASS = [
@@ -542,6 +543,16 @@ def test_every_expected_answer_of_the_shared_gsm8k_is_read(shared):
         assert Number()(answered(row["answer"], row["final"])).value == 1.0
 
 
+def desk_of(root: Path) -> Desk:
+    """What the docs' examples ask: rubrics and models."""
+    for name, text in {"helpful": "{{ output }}", "better": "{{ first }} {{ second }}"}.items():
+        (root / "prompts/judges").mkdir(parents=True, exist_ok=True)
+        (root / f"prompts/judges/{name}.prompty").write_text(f"user:\n{text}")
+    embeds = {"model": "e", "base_url": "http://127.0.0.1:9/v1", "api": "embeddings"}
+    models = {name: Model(name, "echo") for name in ("grader", "referee")}
+    return Desk(root, {**models, "embedder": Model("embedder", "openai", embeds)})
+
+
 def test_docs_name_every_scorer_and_setting_and_their_examples_build(project, monkeypatch):
     monkeypatch.setattr("workbench.scorers.code.sandbox_command", lambda: ())  # also where there is no bubblewrap
     text = DOCS.read_text()
@@ -560,7 +571,7 @@ def test_docs_name_every_scorer_and_setting_and_their_examples_build(project, mo
             settings = settings if isinstance(settings, dict) else {"value": settings}
             if used == "json_schema" and "value" in settings:  # a suite's file is read by `define`
                 settings = {"schema": {}}
-            built(used, {k: v for k, v in settings.items() if k != "expected"}, project)
+            built(used, {k: v for k, v in settings.items() if k != "expected"}, project, desk_of(project))
 
 
 def test_every_scorer_says_what_it_is():

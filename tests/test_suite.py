@@ -9,6 +9,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from workbench.define.gates import Gate
 from workbench.define.project import Project, load_project
 from workbench.define.prompt import parse_prompt
 from workbench.define.suite import Overrides, find_suite, load_suite, suite_schema
@@ -109,13 +110,11 @@ def test_every_key(project):
     assert len(suite.variants) == 2 * 2 * 2 + 2 * 2  # the hosted model has no temperature
     assert {json.dumps(dict(v.answer)) for v in suite.variants} == {'{"schema": {"type": "object"}}'}
     assert suite.reference == suite.variants[0].id
-    assert suite.gates[1] == {
-        "scorer": "has-x",
-        "no_worse_than": "baseline",
-        "margin": 0.05,
-        "confidence": 0.95,
-        "variant": {"prompt": "zero"},
-    }
+    absolute, paired = map(Gate.from_json, suite.gates)
+    assert (absolute.name, absolute.confidence, absolute.variants) == ("choice at least 0.8", 0.9, None)
+    assert (paired.name, paired.bound) == ("has-x no worse than baseline by 0.05", 0.05)
+    assert paired.variants == tuple(v.id for v in suite.variants if v.prompt == "zero")
+    assert [gate.to_json() for gate in (absolute, paired)] == list(suite.gates)
     assert suite.scorers == (
         ScorerSpec("latency", "latency"),
         ScorerSpec("choice", "choice", {"choices": ["x", "y"]}, "{{ label }}"),
@@ -194,7 +193,7 @@ def test_suites_are_found_by_name_and_by_path(project, monkeypatch):
         ("repeats: many", "evals/x.yaml:4: repeats must be a whole number, not 'many'"),
         ("repeats: 0", "evals/x.yaml:4: repeats must be greater than or equal to 1, not 0"),
         ("\nrepaets: 2", "evals/x.yaml:5: unknown key 'repaets'; did you mean 'repeats'?"),
-        ("until: {smaller_than: 1}", "evals/x.yaml:4: unknown key 'until'"),
+        ("untill: {smaller_than: 1}", "evals/x.yaml:4: unknown key 'untill'; did you mean 'until'?"),
         ("stage: promt", "evals/x.yaml:4: stage must be 'select', 'prompt', 'evaluate', 'fine-tune' or 'ship', not"),
         ("budget: {time: soon}", "evals/x.yaml:4: budget.time must be a time such as 90s, 30m, 2h or 7d, not 'soon'"),
         ("reuse: {max_age: 1.5d}", "evals/x.yaml:4: reuse.max_age must be a time such as 12h or 7d, not '1.5d'"),

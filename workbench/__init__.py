@@ -2,17 +2,34 @@
 
 The map, in the order in which the data flows; folders are the stages, files beside them are shared.
 
+    api.py           the workbench from Python, a call a purpose
+    authoring.py     prompts, cases and suites written for people, as they would write them
+    asking.py        requests of scorers that ask models: looked up, asked, kept, counted
+    batch.py         runs whose answers come later: submitted now, collected another day
     begin.py         a run's header and plan, written before anything is asked
+    bless.py         a stored run becomes a baseline
+    calibrate.py     how a judge agrees with people; its licence
+    checks.py        what checking a model found, kept for this machine
     cli/             a command parses, calls one function, prints
     errors.py        every error a user can meet
+    estimates.py     what people would say, from a judge's scores and some labels
     evaluate.py      the whole path on one page
+    gate.py          a stored run held against bounds, its reference or a baseline
+    jobs.py          runs in processes of their own: start, wait for a turn, stop
+    judging.py       scores by scorers that ask models, while a run goes or later
+    labelling.py     outputs drawn for people to judge, and their labels
     models.py        aliases to open models; what is known of each
+    play.py          the playground: what is on screen, asked while one looks
     prepare.py       a suite made ready: models and scorers opened, checked, planned
+    pytest_plugin.py suites as pytest items, bounds in tests
     records.py       the plain records that the stages speak
     registry.py      one shape for every extension point
     scoring.py       outputs to scores, while a run goes or later
+    stopping.py      whether there is a next block: until settled, races
+    upkeep.py        a store taken in, and looked through
     define/          what is asked        prompts, suites, cases, sweeps
     engines/         who answers          echo, llama.cpp in process, any OpenAI-compatible address
+    interop/         files of other tools, read and written
     loopback/        a server that speaks like OpenAI's, for tests and trials
     run/             trials to outputs    plan, reuse, send
     scorers/         outputs to scores
@@ -30,8 +47,17 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Library": "workbench.define.library",
-    "load_suite": "workbench.define.suite",
-    "run_suite": "workbench.evaluate",
+    "load_suite": "workbench.api",
+    "run_suite": "workbench.api",
+    "compare_runs": "workbench.api",
+    "check_gates": "workbench.api",
+    "changed_since": "workbench.api",
+    "Result": "workbench.api",
+    "scorer": "workbench.scorers.registered",
+    "engine": "workbench.engines.registered",
+    "load_project": "workbench.define.project",
+    "Overrides": "workbench.define.suite",
+    "RunOptions": "workbench.begin",
     "prepare_suite": "workbench.prepare",
     "Case": "workbench.records",
     "Message": "workbench.records",

@@ -6,11 +6,13 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from workbench.errors import SuiteError, UseError
+from workbench.judging import described
 from workbench.prepare import Prepared
 from workbench.records import Json, content_id
 from workbench.run.provenance import provenance
 from workbench.run.reuse import newest_wanted
-from workbench.store import recording, runs
+from workbench.store import batches, recording, runs
 from workbench.store.database import Database
 from workbench.store.prompts import record_revision
 
@@ -25,6 +27,8 @@ class RunOptions:
     """Ask again, reuse nothing; a run seed is drawn where none is given."""
     seed: int | None = None
     """The run seed, in place of the suite's and of a drawn one."""
+    batch: bool = False
+    """Ask in batches (`workbench.batch`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,18 @@ class Begun:
 def begin(prepared: Prepared, database: Database, options: RunOptions) -> Begun:
     """Writes the run's header, or takes up the run to resume."""
     suite = prepared.suite
+    if options.batch and (suite.until or suite.race):
+        raise SuiteError("'until' and 'race' decide after each block, so they can't go with --batch", suite.path)
     oldest = newest_wanted(suite.reuse.get("max_age"))
     if options.resume is not None:
         with database.read() as connection:
             old = runs.get_run(connection, options.resume)
+            waiting = batches.list_batches(connection, old.id, only_open=True)
+        if waiting and not options.batch:
+            raise UseError(
+                f"run {old.id} has {len(waiting)} batches under way, which would be asked again; fetch them first with "
+                f"'workbench batches collect {old.id}', or end them with 'workbench batches cancel {old.id}'"
+            )
         run, seed = old.id, int(old.header["seed"])
         oldest = old.started if old.header["fresh"] else oldest
     else:
@@ -53,7 +65,8 @@ def begin(prepared: Prepared, database: Database, options: RunOptions) -> Begun:
         seed = secrets.randbelow(2**31) if options.fresh and options.seed is None else seed
         oldest = recording.now() if options.fresh else oldest
     trials = [(p.trial, p.request.id) for block in prepared.blocks(seed) for p in block]
-    plan = recording.Plan(content_id("pl1", [[t.id, request] for t, request in trials]), trials)
+    rules = [dict(rule) for rule in (suite.until, suite.race) if rule]
+    plan = recording.Plan(content_id("pl1", [*([t.id, request] for t, request in trials), *rules]), trials)
     with database.write() as connection:
         for prompt in suite.prompts.values():
             record_revision(connection, prompt)
@@ -76,11 +89,16 @@ def _header(prepared: Prepared, seed: int) -> dict[str, Json]:
         "repeats_exactly": all(engine.capabilities.exact for engine in prepared.engines.values()),
         "models": models,
         "scorers": [spec.name for spec in suite.scorers],
+        "judges": described(prepared.asking),
         "reference": suite.reference or suite.variants[0].id,
         "margin": suite.margin,
+        "gates": [dict(gate) for gate in suite.gates],
+        "allow_failed": suite.allow_failed,
+        **({"until": dict(suite.until)} if suite.until else {"race": dict(suite.race)} if suite.race else {}),
         "suite": suite.text,
         "path": suite.path,
         "cases": len(suite.cases),
         "repeats": suite.repeats,
+        **({"shard": suite.shard} if suite.shard else {}),
         **provenance(prepared.root),
     }

@@ -15,8 +15,10 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 
+from workbench.asking import Judging, Room
 from workbench.begin import Begun, RunOptions, begin
 from workbench.engines.base import Limited
+from workbench.judging import judge_run
 from workbench.prepare import Prepared, budgets, known_answers
 from workbench.records import Json, Output, Request, Score, Trial
 from workbench.run.plan import Planned
@@ -24,6 +26,7 @@ from workbench.run.reuse import split
 from workbench.run.send import Dispatcher
 from workbench.scorers.timing import Latency
 from workbench.scoring import score_output
+from workbench.stopping import Stopping, read_scores
 from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.recording import Kept
@@ -61,6 +64,8 @@ class Progress:
     unscored: Counter[str] = field(default_factory=Counter)
     """What scorers complained of, counted; those scores are made at the next run, without asking a model."""
 
+    judging: Judging = field(default_factory=Judging)
+    """What scorers that ask models took: apart from all that is counted above."""
     stopped_by: str = ""
     """Which budget ended the run, in words."""
     work: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -90,11 +95,13 @@ def run_suite(
     status = "failed"
     try:
         with Dispatcher(prepared.engines) as dispatcher:
-            going.drive(prepared.blocks(begun.seed), dispatcher)
+            going.drive(going.wanted(prepared.blocks(begun.seed)), dispatcher)
+            going.judge(dispatcher)
             going.count_work()
             going.measure_latency(dispatcher)
         ended_early = going.stop.is_set() or progress.stopped_by
-        status = "stopped" if ended_early and progress.done < progress.planned else "complete"
+        left = progress.done < progress.planned or progress.judging.done < progress.judging.planned
+        status = "stopped" if ended_early and left else "complete"
     except KeyboardInterrupt:
         status = "stopped"
         raise
@@ -116,6 +123,7 @@ class _Going:
         begun: Begun,
     ) -> None:
         self.prepared, self.database, self.progress, self.stop, self.watch = prepared, database, progress, stop, watch
+        self._reuse_after = begun.reuse_after
         self._known = known_answers(database, begun.reuse_after)
         self._arrived: SimpleQueue[tuple[Request, Future[Output]]] = SimpleQueue()
         self._budgets = budgets(prepared, database, begun.run)
@@ -126,16 +134,23 @@ class _Going:
         self._flying: set[str] = set()
         self._untimed: list[tuple[Planned, Kept]] = []
         self._looked_at: Counter[str] = Counter()
+        ends_early = prepared.suite.until or prepared.suite.race
+        self._stopping = Stopping(prepared.suite, partial(read_scores, database, begun.run)) if ends_early else None
         self._beaten = time.monotonic()
         with database.read() as connection:
             self._scored = recording.score_keys(connection, progress.run)
+
+    def wanted(self, plan: Iterator[list[Planned]]) -> Iterator[list[Planned]]:
+        """The blocks that are to be asked: all, or with `until` or `race` as long as the question is open."""
+        return plan if self._stopping is None else self._stopping.blocks(plan)
 
     def drive(self, plan: Iterator[list[Planned]], dispatcher: Dispatcher) -> None:
         """Keeps enough lined up until all is answered, or the run is stopped or at its budget."""
         blocks = enumerate(plan)
         exhausted = False
+        ahead = AHEAD if self._stopping is None else 1  # whether there is a next block is known after each
         while not exhausted or self._waiting:
-            while not exhausted and len(self._waiting) < AHEAD and not self.stop.is_set():
+            while not exhausted and len(self._waiting) < ahead and not self.stop.is_set():
                 number, block = next(blocks, (-1, []))
                 exhausted = number < 0
                 self._ask(block, number)
@@ -171,6 +186,17 @@ class _Going:
             self._waiting.pop(request.id, None)
         self._pending.clear()
 
+    def judge(self, dispatcher: Dispatcher) -> None:
+        """The second wave: scorers that ask models, about the answers that are there."""
+        progress, engines = self.progress, self.prepared.engines
+        if self.stop.is_set() or progress.stopped_by:
+            return
+        room = Room(self.database, progress.run, engines, self._budgets, self._reuse_after, self.stop)
+        judging = progress.judging
+        judge_run(room, self.prepared.asking, dispatcher, judging, lambda: self.watch(progress))
+        progress.unscored += judging.unscored
+        progress.stopped_by = judging.stopped_by
+
     def count_work(self) -> None:
         """Notes what the engines counted; what is asked again to measure latency comes after and is left out."""
         self.progress.work = {alias: work for alias, e in self.prepared.engines.items() if (work := e.work())}
@@ -179,7 +205,7 @@ class _Going:
         """Answers in a batch have no latency of their own: a few trials of each variant are asked once more,
         one at a time, and their outputs are given the times."""
         scorers = [(spec, scorer) for spec, scorer in self.prepared.scorers if isinstance(scorer, Latency)]
-        if not scorers:
+        if not scorers and all(gate["measure"] != "latency" for gate in self.prepared.suite.gates):
             return
         block = itertools.count(1_000_000)
         for planned, kept in self._untimed:
@@ -198,7 +224,10 @@ class _Going:
         """Keeps what came in while the engines closed, then ends the run's row."""
         self._keep(self._take(wait=0))
         with self.database.write() as connection:
-            recording.end_run(connection, self.progress.run, status, self.progress.work, self._limit_histories())
+            facts = {"limits": self._limit_histories()}
+            if self._stopping is not None:
+                facts["stopping"] = self._stopping.report()
+            recording.end_run(connection, self.progress.run, status, self.progress.work, facts)
         self.watch(self.progress)
 
     def _limit_histories(self) -> dict[str, Json]:

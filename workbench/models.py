@@ -15,6 +15,8 @@ from workbench.registry import ENGINES
 QUESTION = "Say hello in one short sentence."
 OPENAI = "https://api.openai.com/v1"
 _CHECK_TOKENS = 24
+_IN_BATCH = {"processing": "batch"}
+"""How the table of prices names a batch."""
 WORTH_IT = 1.1
 """How many times as fast another quantisation must be to be advised."""
 
@@ -44,6 +46,8 @@ class Check:
         if not self.speeds:
             return ""
         own, *others = self.speeds
+        if max(own.decode) == 1:
+            return "this model's state can't be shared: its requests are answered one by one, each from the start"
         best = max(others, key=_gain(own), default=own)
         if best is own or _gain(own)(best) < WORTH_IT:
             return "no other quantisation of this file is clearly faster here"
@@ -62,18 +66,27 @@ def _gain(own: Speed) -> Callable[[Speed], float]:
 def with_price(model: Model) -> Model:
     """The model, with the price that the table of genai-prices has for its name at its address; as it is where
     it has a price of its own, computes here, or is not in the table. The table comes with the package: nothing
-    is fetched. A price by the amount is taken at 1,000 tokens."""
+    is fetched. A price by the amount is taken at 1,000 tokens. A batch that the table prices like any call has
+    no price of its own there: unknown."""
     if model.price is not None or model.engine != "openai":
         return model
     from genai_prices import Usage, calc_price
 
     address = str(model.settings.get("base_url") or os.environ.get("OPENAI_BASE_URL") or OPENAI)
-    usage = Usage(input_tokens=1000, output_tokens=1000)
+
+    def priced(cached: int, context: Mapping[str, str] | None) -> tuple[float, float]:
+        usage = Usage(input_tokens=1000, output_tokens=1000, cache_read_tokens=cached)
+        name = str(model.settings.get("model"))
+        found = calc_price(usage, name, provider_api_url=address, price_context=context)
+        return round(float(found.input_price) * 1000, 9), round(float(found.output_price) * 1000, 9)
+
     try:
-        found = calc_price(usage, str(model.settings.get("model")), provider_api_url=address)
+        plain, batch = ({"input": i, "output": o} for i, o in (priced(0, None), priced(0, _IN_BATCH)))
+        plain["cached_input"], batch["cached_input"] = priced(1000, None)[0], priced(1000, _IN_BATCH)[0]
     except LookupError:
         return model
-    return replace(model, price={"input": float(found.input_price) * 1000, "output": float(found.output_price) * 1000})
+    in_batch = {f"batch_{name}": price for name, price in batch.items()} if batch != plain else {}
+    return replace(model, price=plain | in_batch)
 
 
 def open_models(models: Mapping[str, Model]) -> dict[str, Engine]:

@@ -7,20 +7,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 
+from workbench.asking import Desk
 from workbench.define.prompt import render_prompt
 from workbench.define.sweep import blocks
 from workbench.define.template import render_value
 from workbench.engines.base import Engine
 from workbench.errors import SuiteError
+from workbench.judging import check_askable, most_requests, split_scorers
 from workbench.models import open_models, with_price
 from workbench.records import EMPTY, Json, Message, Request, Suite, Trial, canonical
-from workbench.run.budget import Budget, Use, most_tokens
+from workbench.run.budget import Budget, Use, worst_use
 from workbench.run.plan import Asked, Planned, check_capabilities, plan_block
 from workbench.run.reuse import newest_wanted
+from workbench.scorers.build import asking_parts
 from workbench.scoring import Scorers, build_scorers, check_expected
-from workbench.store import recording
+from workbench.store import batches, recording
 from workbench.store.database import Database
 from workbench.store.recording import Kept
 
@@ -47,6 +51,8 @@ class Plan:
     """… and if no answer had a token."""
     unpriced: tuple[str, ...]
     """Aliases of hosted models without a price."""
+    judging: int = 0
+    """Requests of scorers that ask models, at most; what they cost is not in `cost`."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Prepared:
     root: Path
     project_budget: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     """What all runs of the project's store may use together: `cost` and `tokens`."""
+    asking: Scorers = ()
+    """The scorers that ask models; their models are among `engines` and the suite's."""
 
     def blocks(self, seed: int) -> Iterator[list[Planned]]:
         """The plan, block by block; the same each time."""
@@ -85,12 +93,8 @@ class Prepared:
 
     def worst_case(self, request: Request) -> Use:
         """What a request may take at most."""
-        prompt, output = most_tokens(request)
-        price = self.suite.models[request.model].price
-        in_all = prompt + (output or 0)
-        if self.engines[request.model].in_process or price is None:
-            return Use(0.0, in_all)
-        return Use((prompt * price["input"] + (output or 0) * price["output"]) / 1e6, in_all)
+        free = self.engines[request.model].in_process
+        return worst_use(request, None if free else self.suite.models[request.model].price)
 
     @cached_property
     def _messages(self) -> Callable[[str, str, str], tuple[Message, ...]]:
@@ -117,16 +121,19 @@ def prepare_suite(suite: Suite, root: Path, project_budget: Mapping[str, Json] =
 
     Raises ModelError, SuiteError, UseError or DataError.
     """
-    if suite.gates:
-        raise SuiteError("'gates' are not checked by this version, which would ignore them; remove them", suite.path)
-    scorers = build_scorers(suite.scorers, root, suite.path)
+    desk = Desk(root, suite.models)
+    scorers = build_scorers(suite.scorers, root, suite.path, desk)
     check_expected(scorers, suite.cases)
-    suite = replace(suite, models={alias: with_price(model) for alias, model in suite.models.items()})
-    engines = open_models(suite.models)
+    scorers, asking = split_scorers(scorers)
+    check_askable(asking, suite.cases)
+    models = {alias: with_price(model) for alias, model in desk.models.items()}
+    suite = replace(suite, models=models, prompts={**suite.prompts, **desk.prompts})
+    engines = desk.engines | open_models({a: model for a, model in models.items() if a not in desk.engines})
+    _check_stopping(suite, asking)
     for variant in suite.variants:
         engines[variant.model].check_params(variant.params)
         check_capabilities(variant, engines[variant.model].capabilities)
-    prepared = Prepared(suite, engines, scorers, root, project_budget)
+    prepared = Prepared(suite, engines, scorers, root, project_budget, asking)
     _check_budget(prepared)
     prepared.check_rendering()
     return prepared
@@ -148,7 +155,8 @@ def plan_suite(prepared: Prepared, database: Database | None) -> Plan:
     unpriced = tuple(a for a in asked if not _free(prepared, a) and prepared.suite.models[a].price is None)
     cost = None if unpriced or most is None else sum(_cost(prepared, a, tokens[a], to_ask) for a in asked)
     low = None if unpriced else sum(_cost(prepared, a, tokens[a], ()) for a in asked)
-    return Plan(trials, len(requests), len(answered), sum(tokens.values()), most, cost, low, unpriced)
+    judging = trials * most_requests(prepared.asking)
+    return Plan(trials, len(requests), len(answered), sum(tokens.values()), most, cost, low, unpriced, judging)
 
 
 def _continued(prompt: tuple[Message, ...], history: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -168,16 +176,25 @@ def known_answers(database: Database, newer_than: str) -> Callable[[Iterable[str
 
 
 def budgets(prepared: Prepared, database: Database, run: str) -> list[Budget]:
-    """The run's budget and the project's, with what was spent before."""
+    """The run's budget and the project's, with what was spent before and what batches may take at most."""
     own, project = prepared.suite.budget, prepared.project_budget
     with database.read() as connection:
-        by_run, by_all = Use(*recording.spent(connection, run)), Use(*recording.spent(connection))
+        by_run = Use(*recording.spent(connection, run)) + Use(*batches.in_flight(connection, run))
+        by_all = Use(*recording.spent(connection)) + Use(*batches.in_flight(connection))
     worst = prepared.worst_case
     limits = [
         Budget(own.get("cost"), own.get("tokens"), own.get("time"), worst, by_run),
         Budget(project.get("cost"), project.get("tokens"), None, worst, by_all, "the project's budget"),
     ]
     return [b for b in limits if (b.cost, b.tokens, b.seconds) != (None, None, None)]
+
+
+def _check_stopping(suite: Suite, asking: Scorers) -> None:
+    """Raises SuiteError where a run's end would rest on scores that are made after it."""
+    for rule, wanted in (("until", suite.until), ("race", suite.race)):
+        for spec, _ in asking:
+            if wanted and wanted.get("scorer") == spec.name:
+                raise SuiteError(f"'{rule}' can't rest on '{spec.name}': models judge when all is answered", suite.path)
 
 
 def _check_budget(prepared: Prepared) -> None:
@@ -189,7 +206,10 @@ def _check_budget(prepared: Prepared) -> None:
         if int(variant.params.get("max_tokens", -1)) < 0 and "choices" not in variant.answer:
             what = f"a budget needs max_tokens for '{variant.label}': nothing else bounds an answer"
             raise SuiteError(what, suite.path)
-        if "cost" in wanted and not _free(prepared, alias) and suite.models[alias].price is None:
+    judges = (part.models for _, scorer in prepared.asking for part in asking_parts(scorer))
+    asked = {*(v.model for v in suite.variants), *chain.from_iterable(judges)}
+    for alias in sorted(asked) if "cost" in wanted else ():
+        if not _free(prepared, alias) and suite.models[alias].price is None:
             raise SuiteError(
                 f"a budget in cost needs the price of '{alias}', which is in no table; write it into workbench.yaml: "
                 "price: {input: …, output: …} (US dollars for a million tokens)",

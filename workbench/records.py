@@ -150,7 +150,8 @@ class Model:
     settings: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     """What the engine needs to open it: `path`, `quantise`, `model`, `base_url`, `api_key_env`, …"""
     price: Mapping[str, float] | None = None
-    """US dollars for a million tokens, `input` and `output`; None means unknown, never free."""
+    """US dollars for a million tokens: `input`, `output`, `cached_input`, and the same in a batch (`batch_input`,
+    …) where they are known; None means unknown, never free."""
     limits: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
 
 
@@ -312,8 +313,15 @@ class Suite:
     allow_failed: float = 0.0
     """The share of trials that may stay without an answer."""
     gates: tuple[Mapping[str, Json], ...] = ()
+    """What `define.gates.Gate.from_json` reads: resolved, with their lines."""
+    until: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    """`smaller_than`, `confidence`, `scorer`: ask no more cases than settle the comparisons with the reference."""
+    race: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    """`keep`, `confidence`, `scorer`: drop variants that can no longer be among the best."""
     budget: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     reuse: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    shard: str = ""
+    """`2/5` where these are only the cases of one part of several (`define.shards`)."""
     text: str = ""
     """The suite's file as it was read."""
     path: str | None = None
@@ -326,8 +334,9 @@ class Run:
     id: str
     suite: str
     stage: str
-    status: Literal["running", "complete", "stopped", "failed", "interrupted"]
-    """`interrupted` is not stored: it is a `running` row whose process is gone."""
+    status: Literal["running", "waiting", "complete", "stopped", "failed", "interrupted"]
+    """`waiting`: its batches are with the provider. `interrupted` is not stored: it is a `running` row whose
+    process is gone."""
     started: str
     """ISO 8601 in UTC."""
     ended: str | None

@@ -11,7 +11,7 @@ from pathlib import Path
 from workbench.define.template import render_value
 from workbench.errors import DataError, ScorerError, WorkbenchError
 from workbench.records import Case, Json, Judgement, Output, Score, ScorerSpec
-from workbench.scorers.base import Answered, Scorer
+from workbench.scorers.base import Answered, Desk, Scorer
 from workbench.scorers.build import build_scorer, score_key
 from workbench.store import recording, runs
 from workbench.store.database import Database
@@ -22,9 +22,10 @@ AT_ONCE = 500
 """Scores that are committed together."""
 
 
-def build_scorers(specs: Sequence[ScorerSpec], root: Path, path: str | None) -> Scorers:
-    """Each spec with its scorer. Raises UseError for a setting that can't be."""
-    return [(spec, build_scorer(spec, root, path)) for spec in specs]
+def build_scorers(specs: Sequence[ScorerSpec], root: Path, path: str | None, desk: Desk | None = None) -> Scorers:
+    """Each spec with its scorer; those that ask models find them at the desk. Raises UseError for a setting that
+    can't be."""
+    return [(spec, build_scorer(spec, root, path, desk)) for spec in specs]
 
 
 def expected_answer(spec: ScorerSpec, case: Case) -> Json:

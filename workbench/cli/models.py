@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from workbench.checks import keep_check
 from workbench.cli.session import Session, emit
 from workbench.models import Check, check_model, describe_models
 
@@ -36,7 +37,9 @@ def list_models(session: Session, as_json: bool) -> None:
 @click.pass_obj
 def check(session: Session, name: str, as_json: bool) -> int:
     """Ask the model NAME one short question. Exit code 0: it answers, 3: it does not, 2: there is no such."""
-    result = check_model(session.project.model(name))
+    model = session.project.model(name)
+    result = check_model(model)
+    keep_check(model, result)
     if as_json:
         emit([asdict(result)], (), True)
     elif result.answered:

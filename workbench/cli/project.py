@@ -11,6 +11,7 @@ from workbench.define.project import create_project, project_schema
 from workbench.define.suite import suite_schema
 
 SCHEMAS = {"suite": suite_schema, "project": project_schema}
+WHAT = (*sorted(SCHEMAS), "report")
 
 
 @click.command()
@@ -24,10 +25,15 @@ def init(folder: Path) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(sorted(SCHEMAS)))
+@click.argument("what", type=click.Choice(WHAT))
 def schema(what: str) -> None:
-    """Print the JSON Schema of a suite's file, or of workbench.yaml, for editors.
+    """Print the JSON Schema of a suite's file or of workbench.yaml, for editors, or of the JSON report.
 
     Write it to a file and name it in the first line of a suite: # yaml-language-server: $schema=FILE
     """
+    if what == "report":
+        from workbench.views.schema import report_schema
+
+        click.echo(json.dumps(report_schema(), indent=2))
+        return
     click.echo(json.dumps(SCHEMAS[what](), indent=2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,14 +9,15 @@ from typing import Any
 
 import click
 
+from workbench.authoring import find_prompt, prompt_history, record, recorded_prompt
 from workbench.cli.session import Session, emit
-from workbench.define.library import REVISION, Change, diff, merged_history
+from workbench.define.library import diff
 from workbench.define.lint import lint_prompt
 from workbench.define.prompt import render_prompt
 from workbench.define.yamlfile import parse_yaml
 from workbench.errors import DataError, SuiteError, UnknownName, UseError
 from workbench.records import Input, Json, Prompt
-from workbench.store.prompts import Revision, find_revision, history, record_revision
+from workbench.store.prompts import history
 from workbench.views.format import printable
 
 WRONG = 2
@@ -181,12 +181,7 @@ def label(session: Session, name: str, label: str | None, ref: str | None, as_js
 def log(session: Session, name: str, as_json: bool) -> None:
     """A prompt's revisions, newest first: from git where it is there, else as runs and `save` recorded them."""
     labels = session.library.labels(name)
-    changes = _changes(session, name)
-    if not changes or session.library.path_of(name).is_file():
-        current = session.library.get(name).revision
-        if current not in [change.revision for change in changes]:
-            parent = changes[0].revision if changes else None
-            changes = [Change(current, parent, "", "", "on disk, not recorded yet"), *changes]
+    changes = prompt_history(session.library, session.database(), name)
     named = {change.revision: sorted(k for k, r in labels.items() if r == change.revision) for change in changes}
     shown: Callable[[str | None], str | None] = (lambda r: r) if as_json else short
     rows = [
@@ -210,45 +205,14 @@ def log(session: Session, name: str, as_json: bool) -> None:
 def save(session: Session, name: str, message: str) -> None:
     """Records the revision on disk, with a message."""
     prompt = session.library.get(name)
-    with session.database().write() as connection:
-        recorded = record_revision(connection, prompt, message, _user())
+    recorded = record(session.database(), prompt, message)
     was = f", was {short(recorded.parent)}" if recorded.parent else ""
     click.echo(f"{name}: {'new' if recorded.new else 'known'} revision {short(prompt.revision)}{was}")
 
 
 def find(session: Session, ref: str) -> Prompt:
     """A prompt of the library, else one that the store recorded; raises UnknownName or PromptError."""
-    try:
-        return session.library.find(ref)
-    except UnknownName:
-        name, _, version = ref.partition("@")
-        if not REVISION.fullmatch(version):
-            raise
-        with session.database().read() as connection:
-            found = find_revision(connection, name, version)
-        if len(found) > 1:
-            raise UseError(f"'{ref}' fits {len(found)} recorded revisions; write more of it") from None
-        if not found:
-            raise
-        return _stored(session, found[0])
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (ImportError, KeyError, OSError):  # a user without a name, as in some containers
-        return ""
-
-
-def _stored(session: Session, found: Revision) -> Prompt:
-    return session.library.parse(found.text, found.name, found.partials)
-
-
-def _changes(session: Session, name: str) -> list[Change]:
-    """Git's history of a prompt, completed by the store's."""
-    with session.database().read() as connection:
-        stored = [Change(r.revision, r.parent, r.time, r.author, r.message) for r in history(connection, name)]
-    return merged_history(session.library.git_history(name), stored)
+    return find_prompt(session.library, session.database, ref)
 
 
 def _previous(session: Session, new: Prompt) -> Prompt:
@@ -257,7 +221,7 @@ def _previous(session: Session, new: Prompt) -> Prompt:
         recorded = history(connection, new.name)
     for found in recorded:
         if found.revision != new.revision:
-            return _stored(session, found)
+            return recorded_prompt(session.library, found)
     for revision in session.library.labels(new.name).values():
         if revision != new.revision:
             return session.library.find(f"{new.name}@{revision}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,19 @@ import click
 from rich.console import Console
 
 from workbench.begin import RunOptions
+from workbench.cli.batches import submit
+from workbench.cli.gate import after_run, baseline_option, before_run, in_doubt_option, told
+from workbench.cli.judge import judging_lines, unlicensed
 from workbench.cli.runs import print_view, write_report_file
 from workbench.cli.session import Session, emit
-from workbench.define.suite import Overrides, load_suite
+from workbench.define.changed import changed_suites
+from workbench.define.shards import Shard, parse_shard, take_shard
+from workbench.define.suite import Overrides, load_suite, suite_names
 from workbench.define.yamlfile import parse_yaml
 from workbench.errors import UseError, WorkbenchError
 from workbench.evaluate import Progress, run_suite
 from workbench.prepare import Prepared, plan_suite, prepare_suite
+from workbench.records import Suite
 from workbench.registry import SCORERS
 from workbench.store import runs as stored
 from workbench.store.database import Database
@@ -43,9 +49,14 @@ class Settings:
     fresh: bool
     seed: int | None
     dry_run: bool
+    batch: bool
     as_json: bool
     quiet: bool
     report: Path | None
+    gate: bool
+    baseline_file: Path | None
+    in_doubt: str
+    shard: Shard | None = None
 
 
 def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -59,24 +70,31 @@ def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, 
 
 
 @click.command()
-@click.argument("suite", type=str)
+@click.argument("suite", required=False)
 @click.option("--only", multiple=True, callback=_pairs, metavar="prompt|model|NAME=VALUE", help="Only these variants.")
 @click.option("--set", "set_params", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Fix a parameter.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many cases, sampled.")
 @click.option("--repeats", type=click.IntRange(1), help="In place of the suite's.")
+@click.option("--shard", metavar="N/M", help="Only this part of the cases; see 'runs join'.")
+@click.option("--changed-since", metavar="REF", help="Only if it asks something else than at a git ref; or all such.")
 @click.option("--seed", type=int, help="The run seed, in place of the suite's.")
 @click.option("--fresh", is_flag=True, help="Ask again; reuse no answer.")
 @click.option("--resume", metavar="RUN", help="Take up a run that was stopped or interrupted.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and what it would cost; ask nothing.")
+@click.option("--batch", is_flag=True, help="Submit to the provider's batch endpoint and leave; see 'batches'.")
 @click.option("--watch", is_flag=True, help="Run again at each save; only what changed is asked.")
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML report there at the end."
 )
+@click.option("--gate", is_flag=True, help="Judge the run by the suite's gates; exit code 1: one failed, 4: in doubt.")
+@baseline_option
+@in_doubt_option
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines on stdout.")
 @click.option("--quiet", is_flag=True, help="Print the run's id and nothing else.")
 @click.pass_obj
-def run(session: Session, /, suite: str, watch: bool, **options: Any) -> int:
-    """Run the suite SUITE (a file, or its name in evals/)."""
+def run(session: Session, /, suite: str | None, watch: bool, changed_since: str | None, **options: Any) -> int:
+    """Run the suite SUITE (a file, or its name in evals/); with --changed-since and no SUITE, all that changed."""
+    shard = options.pop("shard")
     overrides = Overrides(
         only=options.pop("only"),
         set_params={k: _value(k, v) for k, v in options.pop("set_params").items()},
@@ -84,10 +102,35 @@ def run(session: Session, /, suite: str, watch: bool, **options: Any) -> int:
         repeats=options.pop("repeats"),
         seed=options["seed"],
     )
-    settings = Settings(**options)
+    settings = Settings(**options, shard=parse_shard(shard) if shard else None)
+    if settings.shard and settings.gate:
+        raise UseError("gates need all cases; run the shards, 'workbench runs join' them, then 'workbench gate RUN'")
+    if watch and changed_since:
+        raise UseError("--watch runs at each change anyway; leave --changed-since out")
+    if settings.batch and (watch or settings.report or settings.gate):
+        raise UseError("--batch leaves before there are answers; leave --watch, --report and --gate out")
+    if changed_since:
+        names = _changed(session, suite, changed_since)
+        return first_of([_once(session, name, overrides, settings) for name in names])
+    if suite is None:
+        raise UseError("name a SUITE, or give --changed-since REF for all that changed; see 'workbench run --help'")
     if not watch:
         return _once(session, suite, overrides, settings)
     return _again_and_again(session, suite, overrides, settings)
+
+
+def _changed(session: Session, suite: str | None, ref: str) -> list[str]:
+    """The suites that changed since a git ref, of all or of the one that is named; says what is left out."""
+    names = [suite] if suite else suite_names(session.project)
+    changed = changed_suites(session.project, names, ref, SCORERS.names())
+    if left := [name for name in names if name not in changed]:
+        click.echo(f"asks nothing else than at {ref}, not run: {one_line(', '.join(left))}", err=True)
+    return changed
+
+
+def first_of(codes: Sequence[int]) -> int:
+    """Of several exit codes the first that applies."""
+    return next((code for code in (INTERRUPTED, 2, COULD_NOT_FINISH, 1, 4) if code in codes), 0)
 
 
 def _value(name: str, text: str) -> Any:
@@ -97,22 +140,37 @@ def _value(name: str, text: str) -> Any:
 
 def _once(session: Session, name: str, overrides: Overrides, settings: Settings) -> int:
     suite = load_suite(name, session.project, session.library, SCORERS.names(), overrides)
+    suite = take_shard(suite, settings.shard) if settings.shard else suite
     prepared = prepare_suite(suite, session.project.root, session.project.budget)
+    errors = Console(stderr=True)
+    notes = before_run(session, suite, settings.gate, settings.baseline_file)
+    for note in () if settings.quiet else notes:
+        errors.out(one_line(note), highlight=False)
     database = session.database()
     if settings.dry_run:
         if settings.resume is not None:
             raise UseError("--dry-run plans a new run; leave --resume out")
         _print_plan(prepared, None if settings.fresh else database, settings.as_json)
         return 0
-    errors = Console(stderr=True)
     if not settings.quiet:
         _say_new_revisions(prepared, database, errors)
+    if settings.batch:
+        how = RunOptions(settings.resume, settings.fresh, settings.seed)
+        return submit(prepared, database, how, quiet=settings.quiet, as_json=settings.as_json)
     progress, status = _run(prepared, database, settings, errors)
     _print_end(session, database, progress.run, settings)
     if not settings.quiet:
+        for line in [*judging_lines(progress.judging), *unlicensed(session, progress.run, database)]:
+            errors.out(line, highlight=False)
         for alias, work in progress.work.items():
             errors.out(f"{alias}: {work_line(work)}", highlight=False)
-    return _exit_code(prepared, progress, status, name, errors)
+    code = _exit_code(prepared, progress, status, errors)
+    if not settings.gate or code == INTERRUPTED:
+        return code
+    judged = after_run(session, progress.run, settings.baseline_file)
+    for line in told(judged, False):
+        errors.out(line, highlight=False)
+    return code or judged.exit_code(settings.in_doubt)
 
 
 def _run(prepared: Prepared, database: Database, settings: Settings, errors: Console) -> tuple[Progress, str]:
@@ -131,11 +189,11 @@ def _run(prepared: Prepared, database: Database, settings: Settings, errors: Con
             return run_suite(prepared, database, options, watch, stop)
         except KeyboardInterrupt:
             if latest:
-                errors.out(_resume_line(prepared.suite.path or prepared.suite.name, latest[0].run), highlight=False)
+                errors.out(_resume_line(prepared.suite, latest[0].run), highlight=False)
             raise
         except WorkbenchError as error:
             if latest:
-                hint = _resume_line(prepared.suite.path or prepared.suite.name, latest[0].run)
+                hint = _resume_line(prepared.suite, latest[0].run)
                 raise _with_hint(error, hint) from error
             raise
 
@@ -147,8 +205,9 @@ def _with_hint(error: WorkbenchError, hint: str) -> WorkbenchError:
     return ended
 
 
-def _resume_line(suite: str, run_id: str) -> str:
-    return f"what was answered is kept; go on with: workbench run {suite} --resume {run_id}"
+def _resume_line(suite: Suite, run_id: str) -> str:
+    shard = f" --shard {suite.shard}" if suite.shard else ""
+    return f"what was answered is kept; go on with: workbench run {suite.path or suite.name}{shard} --resume {run_id}"
 
 
 @contextmanager
@@ -170,27 +229,34 @@ def _stop_on_signal(errors: Console) -> Iterator[Event]:
             signal.signal(number, previous)
 
 
-def _exit_code(prepared: Prepared, progress: Progress, status: str, name: str, errors: Console) -> int:
+def _exit_code(prepared: Prepared, progress: Progress, status: str, errors: Console) -> int:
     say = errors.out
     if progress.stopped_by:
-        say(f"stopped before a limit after {progress.done} of {progress.planned} trials: {progress.stopped_by}")
-        say(f"with a higher limit, {_resume_line(name, progress.run)}")
+        say(f"stopped before a limit after {_so_far(progress)}: {progress.stopped_by}")
+        say(f"with a higher limit, {_resume_line(prepared.suite, progress.run)}")
         return COULD_NOT_FINISH
     if status == "stopped":
-        say(f"stopped after {progress.done} of {progress.planned} trials; {_resume_line(name, progress.run)}")
+        say(f"stopped after {_so_far(progress)}; {_resume_line(prepared.suite, progress.run)}")
         return INTERRUPTED
     allowed = prepared.suite.allow_failed * progress.planned
     if progress.failed > allowed:
         message, count = progress.failures.most_common(1)[0]
         say(f"{progress.failed} of {progress.planned} trials have no answer; most often ({count}): {one_line(message)}")
-        say(f"see them with: workbench show {progress.run} --failures; {_resume_line(name, progress.run)}")
+        say(f"see them with: workbench show {progress.run} --failures; {_resume_line(prepared.suite, progress.run)}")
         return COULD_NOT_FINISH
     if progress.unscored:
         message, count = progress.unscored.most_common(1)[0]
         say(f"{progress.unscored.total()} scores could not be made; most often ({count}): {one_line(message)}")
-        say("mend it and run again: what was answered is kept, no model is asked for it")
+        again = "only judges that gave no answer are asked" if progress.judging.failed else "no model is asked for it"
+        say(f"mend it and run again: what was answered is kept, {again}")
         return COULD_NOT_FINISH
     return 0
+
+
+def _so_far(progress: Progress) -> str:
+    judging = progress.judging
+    judged = f" and {judging.done} of {judging.planned} judgements" if judging.planned else ""
+    return f"{progress.done} of {progress.planned} trials{judged}"
 
 
 def _say_new_revisions(prepared: Prepared, database: Database, errors: Console) -> None:
@@ -214,18 +280,20 @@ def _print_plan(prepared: Prepared, database: Database | None, as_json: bool) ->
         click.echo(f"  {one_line(variant.label)}")
     answers = "no max_tokens is set" if plan.output_tokens is None else f"at most {plan.output_tokens:,}"
     cost = f"{money(plan.cost_low)} to {money(plan.cost)}" if plan.cost else money(plan.cost)
+    judging = [("judging requests", f"at most {plan.judging:,}, not in the cost")] if plan.judging else []
     if plan.unpriced:
         cost = "unknown (no price for " + ", ".join(plan.unpriced) + ")"
     for what, value in (
         ("variants", len(suite.variants)),
         ("cases", len(suite.cases)),
         ("repeats", suite.repeats),
-        ("trials", plan.trials),
+        ("trials", f"at most {plan.trials}" if suite.until or suite.race else plan.trials),
         ("distinct requests", plan.requests),
         ("already answered", plan.answered),
         ("prompt tokens to ask", f"about {plan.prompt_tokens:,}"),
         ("output tokens", answers),
         ("cost", cost),
+        *judging,
     ):
         click.echo(f"{what:<22}{value}")
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from workbench.cli.join import join
 from workbench.cli.session import Session, emit
 from workbench.define.suite import load_scorers
 from workbench.errors import UnknownName, UseError
@@ -21,7 +22,6 @@ from workbench.views.model import RunView, load_view
 from workbench.views.write import view_json, write_report
 
 COULD_NOT_FINISH = 3
-FORMATS = ("md", "html", "json", "csv")
 
 
 def print_view(view: RunView, as_json: bool) -> None:
@@ -44,13 +44,16 @@ def write_report_file(connection: Any, run_id: str, form: str, path: Path | None
     write_report(view, stored.trial_rows(connection, view.run.id), form, path or sys.stdout)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--suite", help="Only runs of this suite.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
-@click.pass_obj
-def runs(session: Session, suite: str | None, limit: int, as_json: bool) -> None:
+@click.pass_context
+def runs(context: click.Context, suite: str | None, limit: int, as_json: bool) -> None:
     """List the runs, newest first."""
+    if context.invoked_subcommand:
+        return
+    session: Session = context.obj
     with session.database().read() as connection:
         rows = [
             {
@@ -65,6 +68,9 @@ def runs(session: Session, suite: str | None, limit: int, as_json: bool) -> None
     emit(rows, ["run", "suite", "stage", "status", "started", "trials", "answered", "failed"], as_json)
 
 
+runs.add_command(join)
+
+
 @click.command()
 @click.argument("run")
 @click.option("--failures", is_flag=True, help="The trials without an answer, and why.")
@@ -75,13 +81,19 @@ def runs(session: Session, suite: str | None, limit: int, as_json: bool) -> None
 @click.pass_obj
 def show(session: Session, /, run: str, reference: str | None, as_json: bool, **chosen: Any) -> None:
     """Show RUN (an id, its beginning, or 'latest')."""
-    with session.database().read() as connection:
-        found = stored.get_run(connection, run)
+    from workbench.cli.judge import judging_of, people_lines, unlicensed
+
+    database = session.database()
+    with database.read() as connection:
+        found = stored.find_run(connection, run)
         if not any(chosen.values()):
-            print_view(load_view(connection, found.id, reference), as_json)
+            print_view(load_view(connection, found, reference), as_json)
+            about = (session, found, database)
+            for line in [*judging_of(database, found), *people_lines(*about), *unlicensed(*about)]:
+                click.echo(line, err=True)
             return
-        rows = list(stored.trial_rows(connection, found.id, stored.TrialFilter(**chosen)))
-        labels = {v.id: v.label for v in stored.run_variants(connection, found.id)}
+        rows = list(stored.trial_rows(connection, found, stored.TrialFilter(**chosen)))
+        labels = {v.id: v.label for v in stored.run_variants(connection, found)}
     if not rows:
         click.echo("no trial like that", err=True)
     if as_json:
@@ -127,13 +139,17 @@ def compare(session: Session, run: tuple[str, ...], reference: str | None, score
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 @click.pass_obj
 def score(session: Session, run: str, scorers: tuple[str, ...], as_json: bool) -> int:
-    """Score the stored outputs of RUN anew, or by further scorers; no model is asked.
+    """Score the stored outputs of RUN anew, or by further scorers. Only scorers that ask models (judge,
+    semantic) make calls, their own.
 
     Without --with: by the scorers that its suite has now.
     """
+    from workbench.asking import Desk
+    from workbench.cli.judge import judging_lines, unlicensed
+    from workbench.judging import judge_stored, split_scorers
     from workbench.scoring import build_scorers, score_run
 
-    database = session.database()
+    database, root = session.database(), session.project.root
     with database.read() as connection:
         found = stored.get_run(connection, run)
     specs = [
@@ -141,29 +157,19 @@ def score(session: Session, run: str, scorers: tuple[str, ...], as_json: bool) -
         for text in scorers or [str(found.header["path"])]
         for spec in load_scorers(text, session.project, SCORERS.names())
     ]
-    done = score_run(database, found.id, build_scorers(specs, session.project.root, None))
+    desk = Desk(root, {})
+    alone, asking = split_scorers(build_scorers(specs, root, None, desk))
+    done = score_run(database, found.id, alone)
+    judging = judge_stored(database, found.id, asking, desk, session.project.budget)
     with database.read() as connection:
         print_view(load_view(connection, found.id), as_json)
-    click.echo(f"{done.made} scores made, {done.kept} kept", err=True)
-    if done.unscored:
-        message, count = done.unscored.most_common(1)[0]
-        click.echo(f"{done.unscored.total()} could not be made; most often ({count}): {one_line(message)}", err=True)
-        return COULD_NOT_FINISH
-    return 0
-
-
-@click.command()
-@click.argument("run")
-@click.option("--to", "form", type=click.Choice(FORMATS), default="html", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file; default: reports/RUN.FORMAT.")
-@click.pass_obj
-def report(session: Session, run: str, form: str, out: Path | None) -> None:
-    """Write RUN as one file: Markdown, HTML, JSON or CSV; '--out -' prints it."""
-    with session.database().read() as connection:
-        found = stored.get_run(connection, run)
-        if out is not None and str(out) == "-":
-            write_report_file(connection, found.id, form, None)
-            return
-        path = out or session.project.root / "reports" / f"{found.id}.{form}"
-        write_report_file(connection, found.id, form, path)
-    click.echo(path)
+    click.echo(f"{done.made + judging.made} scores made, {done.kept + judging.kept} kept", err=True)
+    for line in [*judging_lines(judging), *unlicensed(session, found.id, database)]:
+        click.echo(line, err=True)
+    unscored = done.unscored + judging.unscored
+    if unscored:
+        message, count = unscored.most_common(1)[0]
+        click.echo(f"{unscored.total()} could not be made; most often ({count}): {one_line(message)}", err=True)
+    if judging.stopped_by:
+        click.echo(f"stopped before a limit: {judging.stopped_by}", err=True)
+    return COULD_NOT_FINISH if unscored or judging.stopped_by else 0

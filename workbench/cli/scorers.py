@@ -24,7 +24,7 @@ def scorers(as_json: bool) -> None:
 
 def _row(name: str, scorer: type[Any]) -> dict[str, object]:
     """One scorer; what it does is the first sentence of its docstring."""
-    settings = [f for f in fields(scorer) if not f.metadata.get("project")]
+    settings = [f for f in fields(scorer) if not f.metadata.keys() & {"project", "desk"}]
     does = " ".join((scorer.__doc__ or "").split()).split(". ")[0].rstrip(".")
     return {"name": name, "settings": [_setting(f, scorer.shorthand) for f in settings], "does": does}
 

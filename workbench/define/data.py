@@ -16,13 +16,15 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
+from workbench.define.images import inline_images
 from workbench.define.project import Project
 from workbench.define.suite_file import CasesFile
 from workbench.define.yamlfile import Located, decode
-from workbench.errors import DataError, suggest
+from workbench.errors import DataError, UseError, suggest
 from workbench.records import Case, Json, Message, content_id
 
 ROLES = ("id", "expected", "cluster", "tags", "messages")
@@ -67,9 +69,15 @@ def load_cases(
         raise DataError("no row has what 'where' asks for", suite.path, suite.line(("cases", "where")))
     if source.id is None and any("id" in row.values for row in rows):
         source = source.model_copy(update={"id": "id"})
-    cases = [_case(row, source) for row in rows]
+    cases = [_case(row, source, project) for row in rows]
     _refuse_twins(cases, rows, own_ids=source.id is not None)
     return _sample(cases, limit or source.limit, source.sample_seed)
+
+
+def first_rows(file: str, project: Project, count: int) -> list[Mapping[str, Json]]:
+    """The first rows of a file of the project, as they stand there. Raises DataError or SuiteError."""
+    rows = _file_rows(CasesFile(file=file), project, Located({}, {}, "", file))
+    return [row.values for row in islice(rows, count)]
 
 
 def shuffled(cases: Iterable[Case], seed: int) -> list[Case]:
@@ -247,7 +255,7 @@ def _wanted(row: Row, where: Mapping[str, Json]) -> bool:
     return True
 
 
-def _case(row: Row, source: CasesFile) -> Case:
+def _case(row: Row, source: CasesFile, project: Project) -> Case:
     part: dict[str, Json] = {}
     played: set[str] = set()
     for role in ROLES[:3] + ROLES[4:]:
@@ -268,7 +276,7 @@ def _case(row: Row, source: CasesFile) -> Case:
         expected=part["expected"],
         tags=tuple(tag for name in ([names] if isinstance(names, str) else names or []) for tag in _tags(row, name)),
         cluster=None if part["cluster"] is None else str(part["cluster"]),
-        messages=_messages(part["messages"], row),
+        messages=_messages(part["messages"], row, project),
         origin=f"{row.path}:{row.line}",
     )
 
@@ -293,15 +301,17 @@ def _tags(row: Row, name: str) -> Iterator[str]:
     return (str(item).strip() for item in items if item is not None and str(item).strip())
 
 
-def _messages(value: Json, row: Row) -> tuple[Message, ...]:
-    """A chat history; CSV holds it as JSON text."""
+def _messages(value: Json, row: Row, project: Project) -> tuple[Message, ...]:
+    """A chat history; CSV holds it as JSON text. Images are files of the project."""
     if isinstance(value, str) and value.strip():
         try:
             value = _DECODER.decode(value)
         except ValueError as error:
             raise row.fail("the chat history is not JSON") from error
     try:
-        found = tuple(Message.from_json(item) for item in value or ())
+        found = tuple(Message.from_json(inline_images(item, project)) for item in value or ())
+    except UseError as error:
+        raise row.fail(str(error)) from error
     except (TypeError, KeyError) as error:
         raise row.fail("a chat history must be a list of {role, content}") from error
     if wrong := [m.role for m in found if m.role not in CHAT_ROLES]:

@@ -49,14 +49,33 @@ def file_at_folder(folder: Path, commit: str, file: str) -> str | None:
     return file_at(folder, commit, "./" + file)
 
 
+def resolve_ref(folder: Path, ref: str) -> str | None:
+    """The commit that a branch, tag or revision names; None where git does not know it."""
+    return _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", ref + "^{commit}").strip() or None
+
+
+def folder_at(folder: Path, commit: str) -> bytes:
+    """The folder as it was at a commit, as a tar archive whose paths start at the folder; empty where it was not."""
+    return _git_bytes(folder, "archive", "--format=tar", commit, "--", ".")
+
+
+def is_ignored(folder: Path, file: str) -> bool:
+    """Whether git ignores a file of the folder."""
+    return bool(_git(folder, "check-ignore", "--", file))
+
+
 def _git(folder: Path, *arguments: str) -> str:
+    return _git_bytes(folder, *arguments).decode("utf-8", "replace")
+
+
+def _git_bytes(folder: Path, *arguments: str) -> bytes:
     program = shutil.which("git")
     if program is None or not folder.is_dir():
-        return ""
+        return b""
     try:
         done = subprocess.run(  # noqa: S603 - fixed program, no shell
             [program, "-C", str(folder), *arguments], capture_output=True, timeout=SECONDS, check=True
         )
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.decode("utf-8", "replace")
+        return b""
+    return done.stdout

@@ -101,7 +101,7 @@ class Library:
         _write(self._revision_file(prompt.revision), self_contained(prompt, self._allowed))
         labels = self._read_labels()
         labels.setdefault(name, {})[label] = prompt.revision
-        _write(self.root / "labels.json", json.dumps(labels, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        self._write_labels(labels)
         return prompt
 
     def git_history(self, name: str) -> list[Change]:
@@ -120,6 +120,16 @@ class Library:
                 found.append(Change(revision, parent, commit.time, commit.author, commit.subject))
         return found[::-1]
 
+    def in_git(self, name: str, revision: str) -> Prompt | None:
+        """A revision as the newest commit that has it wrote it, partials as they were; None where there is none."""
+        self.path_of(name)
+        for commit in file_commits(self.root, name + ENDING, MAX_COMMITS):
+            text = file_at(self.root, commit.id, commit.file)
+            if text is not None and self._revision_at(commit.id, text, name) == revision:
+                read = partial(file_at_folder, self.root, commit.id)
+                return self._parse(text, name, f"{commit.id[:8]}:{name}{ENDING}", read)
+        return None
+
     def _revision_at(self, commit: str, text: str, name: str) -> str | None:
         try:
             read = partial(file_at_folder, self.root, commit)
@@ -130,6 +140,57 @@ class Library:
     def parse(self, text: str, name: str, partials: Mapping[str, str]) -> Prompt:
         """A prompt from a text that is kept elsewhere; raises PromptError."""
         return parse_prompt(text, name, f"{name}{ENDING}", partials, self._allowed)
+
+    def draft(self, name: str, text: str) -> Prompt:
+        """The prompt that the file of that name would be with that text; raises PromptError."""
+        self.path_of(name)
+        return self._parse(text, name, self._shown(name + ENDING), self._partial)
+
+    def text(self, name: str) -> str:
+        """The text of a prompt's file, readable as a prompt or not; raises UnknownName or PromptError."""
+        if not self.path_of(name).is_file():
+            raise UnknownName("prompt", name, self.names())
+        return self._text(name + ENDING)
+
+    def save(self, name: str, text: str, was: str | None) -> Prompt:
+        """Writes a prompt's file; `was` is the text that it had when it was opened, None for a new prompt.
+
+        Raises PromptError for a text that is no prompt, UseError where the file is another by now, or a link.
+        """
+        prompt = self.draft(name, text)
+        path = self._own_file(name)
+        if was is None:
+            if not name.isprintable():
+                raise UseError("a prompt's name is one line of plain characters")
+            if path.exists():
+                raise UseError(f"there is a prompt '{name}' already; choose another name")
+        elif not path.is_file() or self._text(name + ENDING) != was:
+            raise UseError(f"{self._shown(name + ENDING)} was changed by someone else meanwhile; load it anew")
+        _write(path, text)
+        return prompt
+
+    def rename(self, name: str, to: str) -> Prompt:
+        """Gives a prompt and its labels another name; raises UnknownName, PromptError or UseError."""
+        text = self.text(name)
+        source = self._own_file(name)
+        prompt = self.save(to, text, None)
+        labels = self._read_labels()
+        if name in labels:
+            labels[to] = labels.pop(name)
+            self._write_labels(labels)
+        source.unlink()
+        return prompt
+
+    def delete(self, name: str) -> None:
+        """Removes a prompt's file. Labelled revisions stay, and can be asked for as `NAME@LABEL`."""
+        self.text(name)
+        self._own_file(name).unlink()
+
+    def _own_file(self, name: str) -> Path:
+        path = self.path_of(name)
+        if path.resolve() != self.root.resolve() / (name + ENDING):
+            raise UseError(f"{self._shown(name + ENDING)} is reached by a link; edit the file that it leads to")
+        return path
 
     def _on_disk(self, name: str) -> Prompt | None:
         try:
@@ -234,6 +295,9 @@ class Library:
         if not flat or not all(re.fullmatch(REVISION, str(r)) for v in labels.values() for r in v.values()):
             raise PromptError("must be {name: {label: revision}}; restore it from git", shown)
         return {str(name): dict(found) for name, found in labels.items()}
+
+    def _write_labels(self, labels: Mapping[str, Mapping[str, str]]) -> None:
+        _write(self.root / "labels.json", json.dumps(labels, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def diff(a: Prompt, b: Prompt) -> str:

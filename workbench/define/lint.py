@@ -29,10 +29,11 @@ DYNAMIC_ROLE = re.compile(r"^[ \t]*#?[ \t]*\{\{[^{}]*\}\}[ \t]*:[ \t]*$")
 ALMOST_ROLE = re.compile(r"^[ \t]*#?[ \t]*(\w+)[ \t]*:[ \t]*$")
 
 
-def lint_prompt(library: Library, name: str) -> list[Finding]:
-    """The error that keeps a prompt from being read, else warnings; raises UnknownName."""
+def lint_prompt(library: Library, name: str, text: str | None = None) -> list[Finding]:
+    """The error that keeps a prompt from being read, else warnings; `text` stands for the file's. Raises
+    UnknownName."""
     try:
-        prompt = library.get(name)
+        prompt = library.get(name) if text is None else library.draft(name, text)
     except PromptError as error:
         return [Finding(str(error.path or name), error.line, "error", error.message)]
     except UnknownName:

@@ -45,8 +45,8 @@ class NoKeys(Strict):
     )
 
 
-class Price(Strict):
-    """US dollars for a million tokens."""
+class BatchPrice(Strict):
+    """US dollars for a million tokens that are asked in a batch."""
 
     input: Annotated[float, Field(ge=0)]
     """Prompt tokens."""
@@ -54,6 +54,18 @@ class Price(Strict):
     """Output tokens."""
     cached_input: Annotated[float, Field(ge=0)] | None = None
     """Prompt tokens that the provider had cached."""
+
+
+class Price(BatchPrice):
+    """US dollars for a million tokens."""
+
+    batch: BatchPrice | None = None
+    """The same in a batch (`run --batch`); left out means unknown."""
+
+    def by_name(self) -> dict[str, float]:
+        """One level: `input`, `output`, …, `batch_input`, …"""
+        own = self.model_dump(exclude_none=True)
+        return {**own, **{f"batch_{name}": value for name, value in own.pop("batch", {}).items()}}
 
 
 class Limits(Strict):
@@ -88,8 +100,8 @@ class ModelFile(NoKeys):
     """openai: the environment variable that holds the key."""
     api_version: str | None = None
     """openai: the API version of hosts that ask for one."""
-    api: Literal["chat", "responses"] | None = None
-    """openai: chat completions, the default, or the responses API."""
+    api: Literal["chat", "responses", "embeddings"] | None = None
+    """openai: chat completions, the default, the responses API, or embeddings, which answer with a vector."""
     price: Price | None = None
     """US dollars for a million tokens; left out means unknown, never free."""
     limits: Limits = Limits()
@@ -108,7 +120,7 @@ class ModelFile(NoKeys):
         settings = self.options | self.model_dump(exclude=apart, exclude_none=True)
         if self.path is not None:
             settings["path"] = _gguf(self.path, root)
-        price = self.price.model_dump(exclude_none=True) if self.price else None
+        price = self.price.by_name() if self.price else None
         return Model(alias, self.engine, settings, price, self.limits.model_dump(exclude_none=True))
 
 
@@ -218,7 +230,7 @@ def load_project(root: Path | None = None) -> Project:
     Upwards from there, the nearest folder with workbench.yaml; without any, the nearest one that has
     `prompts/` and `evals/`, or one of the two. Raises SuiteError for a bad file, UseError where there is none.
     """
-    folder = _find_root(Path.cwd()) if root is None else root.absolute()
+    folder = find_root(Path.cwd()) if root is None else root.absolute()
     if not folder.is_dir():
         raise UseError(f"there is no folder {folder}; `workbench init {folder}` makes a project there")
     if not (folder / FILE).exists():
@@ -256,7 +268,8 @@ def create_project(folder: Path) -> list[Path]:
     return targets
 
 
-def _find_root(start: Path) -> Path:
+def find_root(start: Path) -> Path:
+    """The folder of the project in or above a folder, as `load_project` looks for it; raises UseError."""
     around = [start, *start.parents]
     has_file = [folder for folder in around if (folder / FILE).is_file()]
     parts = {folder: sum((folder / name).is_dir() for name in ("prompts", "evals")) for folder in around}

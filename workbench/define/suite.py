@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from workbench.define.data import load_cases
+from workbench.define.gates import resolve_gates
 from workbench.define.project import Project
 from workbench.define.properties import type_problem
-from workbench.define.suite_file import Answer, ModelEntry, ModelUse, SuiteFile
+from workbench.define.suite_file import Answer, ModelEntry, ModelUse, Race, SuiteFile
 from workbench.define.sweep import as_list, make_variants, select
 from workbench.define.template import variables_used
 from workbench.define.yamlfile import Located, parse_yaml, read_yaml, validate
@@ -45,20 +46,19 @@ class Overrides:
 
 
 def load_suite(
-    path_or_name: str | Path,
+    source: str | Path | Located,
     project: Project,
     library: Prompts,
     scorer_names: Collection[str] | None = None,
     overrides: Overrides | None = None,
 ) -> Suite:
-    """The suite of a file, or of a name below `evals/`, read and resolved.
+    """The suite of a file, of a name below `evals/`, or of a text that `parse_yaml` has read; resolved.
 
     With `scorer_names` every scorer must be one of them. Raises SuiteError, DataError, PromptError, each with
     file and line; UnknownName where there is no such suite.
     """
     asked = overrides or Overrides()
-    path = find_suite(str(path_or_name), project)
-    located = read_yaml(path, project.shown(path))
+    located = source if isinstance(source, Located) else _read(find_suite(str(source), project), project)
     file = _with_files(_overridden(validate(SuiteFile, located), asked), project, located)
     prompts = _prompts(file, library, located)
     with located.at("variants" if file.variants else "params"):
@@ -71,7 +71,7 @@ def load_suite(
     _check_inputs(kept, used, cases, located)
     _check_templates(scorers, file, cases, located)
     return Suite(
-        name=file.name or path.stem,
+        name=file.name or Path(located.path).stem,
         stage=file.stage,
         variants=kept,
         cases=cases,
@@ -81,10 +81,12 @@ def load_suite(
         repeats=asked.repeats or file.repeats or project.defaults.repeats,
         seed=file.seed if asked.seed is None else asked.seed,
         block=file.block,
+        shard="",
         reference=reference,
         margin=file.margin,
         allow_failed=file.allow_failed,
-        gates=tuple(gate.model_dump(exclude_none=True) for gate in file.gates),
+        gates=_gates(file, variants, prompts, scorers, located),
+        **_stopping(file, (len(variants), len(kept)), scorers, located),
         budget=file.budget.model_dump(exclude_none=True),
         reuse=file.reuse.model_dump(exclude_none=True),
         text=located.text,
@@ -98,11 +100,14 @@ def load_scorers(text: str, project: Project, known: Collection[str]) -> tuple[S
     Raises SuiteError or UnknownName with the place.
     """
     if text.endswith(ENDINGS):
-        path = find_suite(text, project)
-        located = read_yaml(path, project.shown(path))
+        located = _read(find_suite(text, project), project)
     else:
         located = parse_yaml(f"{{cases: [{{}}], scorers: [{text if ':' not in text else '{' + text + '}'}]}}", "--with")
     return tuple(_scorers(validate(SuiteFile, located), project, located, known))
+
+
+def _read(path: Path, project: Project) -> Located:
+    return read_yaml(path, project.shown(path))
 
 
 def find_suite(ref: str, project: Project) -> Path:
@@ -239,10 +244,6 @@ def _scorers(
                 raise SuiteError(f"two scorers are named '{spec.name}'; give one another name with 'as: NAME'")
         taken.add(spec.name)
         yield spec
-    for i, gate in enumerate(file.gates):
-        with located.at("gates", i):
-            if gate.scorer not in taken:
-                raise UnknownName("scorer", gate.scorer, taken)
 
 
 def _scorer(entry: str | dict[str, Json], project: Project) -> ScorerSpec:
@@ -276,10 +277,6 @@ def _chosen(
     if file.reference is not None:
         with located.at("reference"):
             reference = _single(select(variants, file.reference, prompts), variants)
-    for i, gate in enumerate(file.gates):
-        with located.at("gates", i, "variant"):
-            if gate.variant is not None and not select(variants, gate.variant, prompts):
-                raise SuiteError(f"no variant is so; there are: {_list(variants)}")
     kept = tuple(select(variants, only, prompts)) if only else variants
     if not kept:
         told = ", ".join(f"{name}={value}" for name, value in only.items())
@@ -297,6 +294,49 @@ def _single(found: list[Variant], variants: tuple[Variant, ...]) -> str:
 def _list(variants: Collection[Variant]) -> str:
     labels = [f"'{v.label}'" for v in variants]
     return ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+
+
+def _gates(
+    file: SuiteFile,
+    variants: tuple[Variant, ...],
+    prompts: Mapping[str, Prompt],
+    scorers: tuple[ScorerSpec, ...],
+    located: Located,
+) -> tuple[Mapping[str, Json], ...]:
+    """The gates, about all variants of the file, also those that this run leaves out."""
+
+    def find(wanted: Mapping[str, Json]) -> list[Variant]:
+        found = select(variants, wanted, prompts)
+        if not found:
+            raise SuiteError(f"no variant is so; there are: {_list(variants)}")
+        return found
+
+    gates = resolve_gates(file.gates, {s.name for s in scorers}, file.margin, located, find)
+    return tuple(gate.to_json() for gate in gates)
+
+
+def _stopping(
+    file: SuiteFile, variants: tuple[int, int], scorers: tuple[ScorerSpec, ...], located: Located
+) -> dict[str, Mapping[str, Json]]:
+    """`until` and `race` with the scorer that decides; empty where too few variants are left to compare.
+
+    `variants`: how many the suite has, and how many are kept of them."""
+    rules = {key: rule for key, rule in (("until", file.until), ("race", file.race)) if rule is not None}
+    found: dict[str, Mapping[str, Json]] = {}
+    for key, rule in rules.items():
+        fewest = rule.keep + 1 if isinstance(rule, Race) else 2
+        with located.at(key):
+            if len(rules) > 1:
+                raise SuiteError("a suite has 'until' or 'race', not both; take one of them out")
+            if not scorers:
+                raise SuiteError(f"'{key}' needs scores to decide by; add a scorer to 'scorers'")
+            if rule.scorer is not None and rule.scorer not in (names := [s.name for s in scorers]):
+                raise UnknownName("scorer", rule.scorer, names)
+            if variants[0] < fewest:
+                raise SuiteError(f"'{key}' needs at least {fewest} variants, and the suite has {variants[0]}")
+        if variants[1] >= fewest:
+            found[key] = {"scorer": scorers[0].name, **rule.model_dump(exclude_none=True)}
+    return found
 
 
 def _check_inputs(

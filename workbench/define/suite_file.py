@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
+from workbench.define.gates import GateEntry
 from workbench.define.yamlfile import Strict
 from workbench.records import Json
 
@@ -52,6 +53,7 @@ def _whole_duration(value: str) -> str:
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Confidence = Annotated[float, Field(ge=0.5, lt=1)]
 
 
 class ModelUse(Strict):
@@ -158,34 +160,26 @@ Cases = Annotated[
 ]
 
 
-class Gate(Strict):
-    """A rule that turns scores into pass, fail or not enough data."""
+class Until(Strict):
+    """Stop as soon as it is settled how each variant stands to the reference."""
 
-    scorer: str
-    """The scorer's name in this suite."""
-    at_least: float | None = None
-    """The mean must be at least this."""
-    at_most: float | None = None
-    """The mean must be at most this."""
-    no_worse_than: str | None = None
-    """`baseline`, or `reference`."""
-    margin: Annotated[float, Field(ge=0)] | None = None
-    """With `no_worse_than`: the loss that is accepted."""
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """How sure a verdict must be."""
-    variant: dict[str, Any] | None = None
-    """Which variants it is about, such as {prompt: few-shot}; default: every one."""
+    smaller_than: Annotated[float, Field(gt=0)]
+    """The difference that no longer matters: it is settled when it is shown to be smaller, or not to be 0."""
+    confidence: Confidence = 0.95
+    """How sure, over all looks at the data and all variants together."""
+    scorer: str | None = None
+    """The scorer that decides; default: the first."""
 
-    @model_validator(mode="after")
-    def _one_rule(self) -> Gate:
-        rules = (self.at_least, self.at_most, self.no_worse_than)
-        if sum(rule is not None for rule in rules) != 1:
-            raise ValueError("needs exactly one of at_least, at_most, no_worse_than")
-        if self.margin is not None and self.no_worse_than is None:
-            raise ValueError("gives a margin, which only no_worse_than has")
-        if self.no_worse_than not in (None, "baseline", "reference"):
-            raise ValueError(f"can be no worse than 'baseline' or 'reference', not '{self.no_worse_than}'")
-        return self
+
+class Race(Strict):
+    """Drop variants that can no longer be among the best."""
+
+    keep: Annotated[int, Field(ge=1)] = 1
+    """How many of the best are wanted."""
+    confidence: Confidence = 0.95
+    """How sure that none of the best is dropped, over all looks at the data and all variants together."""
+    scorer: str | None = None
+    """The scorer that decides, higher being better; default: the first."""
 
 
 class Budget(Strict):
@@ -241,8 +235,12 @@ class SuiteFile(Strict):
     """The variant that the others are compared with, such as {prompt: zero-shot}; default: the first."""
     margin: Annotated[float, Field(gt=0)] = 0.05
     """The smallest difference that matters."""
-    gates: list[Gate] = Field(default_factory=list)
+    gates: list[GateEntry] = Field(default_factory=list)
     """Rules that decide whether a run passes."""
+    until: Until | None = None
+    """Ask no more cases than it takes to settle how each variant stands to the reference."""
+    race: Race | None = None
+    """Ask a variant only as long as it can be among the best."""
     budget: Budget = Budget()
     """What a run may use."""
     reuse: Reuse = Reuse()

@@ -17,7 +17,7 @@ from typing import Any
 from workbench.define.data import shuffled
 from workbench.define.suite_file import Answer, ModelEntry, ModelUse, SuiteFile, VariantEntry
 from workbench.errors import SuiteError, suggest
-from workbench.records import Json, Prompt, Suite, Trial, Variant, canonical
+from workbench.records import Case, Json, Prompt, Suite, Trial, Variant, canonical
 
 MAX_VARIANTS = 10_000
 
@@ -84,9 +84,12 @@ def select(
 def blocks(suite: Suite) -> Iterator[list[Trial]]:
     """Trials in blocks of `suite.block` cases, in a random order of cases that the suite's seed fixes.
 
-    A block holds every variant and repeat of its cases; requests that share a beginning are neighbours.
+    A block holds every variant and repeat of its cases; requests that share a beginning are neighbours. Where
+    the suite may end early, cases of a cluster follow each other, so that what has been seen are whole clusters.
     """
     order = shuffled(suite.cases, suite.seed)
+    if suite.until or suite.race:
+        order = _clusters_together(order)
     groups: dict[str, dict[str, list[Variant]]] = {}
     for variant in suite.variants:
         groups.setdefault(variant.model, {}).setdefault(variant.revision, []).append(variant)
@@ -100,6 +103,15 @@ def blocks(suite: Suite) -> Iterator[list[Trial]]:
             for variant in same
             for repeat in range(suite.repeats)
         ]
+
+
+def _clusters_together(cases: list[Case]) -> list[Case]:
+    """In the order in which each cluster first appears; a case without one is one of its own."""
+    first: dict[tuple[str, str], int] = {}
+    keys = [("cluster", c.cluster) if c.cluster is not None else ("case", c.id) for c in cases]
+    for i, key in enumerate(keys):
+        first.setdefault(key, i)
+    return [cases[i] for i in sorted(range(len(cases)), key=lambda i: (first[keys[i]], i))]
 
 
 def trials(suite: Suite) -> Iterator[Trial]:

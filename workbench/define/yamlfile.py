@@ -157,6 +157,38 @@ for _name, _pattern, _first in (
 ):
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
 
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that the reader would take for something else."""
+
+    yaml_implicit_resolvers = dict(_Loader.yaml_implicit_resolvers)  # noqa: RUF012 - declared in the base class
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_BREAKS = re.compile("[\n\r\x85\u2028\u2029]")
+
+
+def _quoted(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(_TAG + "str", text, style='"' if _BREAKS.search(text) else None)
+
+
+_Dumper.add_representer(str, _quoted)
+_Dumper.add_implicit_resolver(_TAG + "merge", re.compile("^<<$"), ["<"])
+
+
+def write_yaml(data: Json, *, flow: bool = False) -> str:
+    """The text that `parse_yaml` reads as this data: lists and mappings of plain values on one line, or with `flow`
+    all of it."""
+    if flow:  # inside a list, where a comma in a text needs quotes
+        text = yaml.dump(
+            [data], None, _Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True
+        )
+        return str(text).removesuffix("\n")[1:-1]
+    return str(yaml.dump(data, None, _Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None))
+
+
 _PROBLEMS = {
     "that cannot start any token": "a tab can't indent YAML; use spaces",
     "could not find expected ':'": "this is neither a key nor a value; a key ends with ': '",

@@ -6,10 +6,11 @@ use and never waits for more while it has work alive; how it gets concurrency is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import IO, Any, Literal, Protocol, runtime_checkable
 
 from workbench.records import Failure, Json, Model, Output, Request
 
@@ -138,6 +139,72 @@ class Limited(Protocol):
 
     def history(self) -> Sequence[Any]:
         """The steps of its limit (`Change`), the oldest first."""
+
+
+BatchStatus = Literal["submitted", "completed", "expired", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """How a batch stands with the provider."""
+
+    id: str
+    """The provider's."""
+    status: BatchStatus
+    """`submitted` until it has ended; what an `expired` or `cancelled` one has answered can still be had."""
+    said: str
+    """The status in the provider's own words."""
+    total: int = 0
+    answered: int = 0
+    failed: int = 0
+    files: tuple[str, ...] = ()
+    """Where its answers and errors are."""
+    problem: str = ""
+    """Why it failed as a whole."""
+
+
+class BatchHost(Protocol):
+    """An open connection to a provider that answers many requests later, for less. Raises EngineError where the
+    provider does not do what is asked of it."""
+
+    @property
+    def most_requests(self) -> int:
+        """… in a batch."""
+
+    @property
+    def most_bytes(self) -> int:
+        """… in a batch's file."""
+
+    def line(self, request: Request) -> bytes:
+        """A request as it stands in a batch's file. Raises ModelError for what the API can't take."""
+
+    def upload(self, name: str, content: IO[bytes]) -> str:
+        """Gives the file's id."""
+
+    def find_file(self, name: str) -> str | None:
+        """The id of a file that was uploaded under that name."""
+
+    def create(self, file: str, marks: Mapping[str, str]) -> BatchState:
+        """Begins a batch that carries `marks`. When this ends in an error, it may have begun all the same."""
+
+    def find(self, marks: Mapping[str, str]) -> BatchState | None:
+        """The batch that carries all these marks."""
+
+    def state(self, batch: str) -> BatchState: ...
+
+    def cancel(self, batch: str) -> BatchState:
+        """Asks for its end; it may have ended before."""
+
+    def outputs(self, state: BatchState, ids: Collection[str]) -> Iterator[Output]:
+        """What an ended batch has for these request ids, answers and failures; each id at most once."""
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """An engine whose provider may take batches."""
+
+    def open_batches(self) -> AbstractContextManager[BatchHost]:
+        """Raises ModelError where the provider takes none."""
 
 
 class EngineFactory(Protocol):

@@ -1,6 +1,6 @@
 """Files and batches (https://platform.openai.com/docs/api-reference/batch).
 
-A batch goes through validating, in_progress, finalizing and completed within the script's `batch_seconds`.
+A batch goes through validating, in_progress, finalizing and completed, or expired, within the script's `batch_seconds`.
 Nothing runs meanwhile: its state follows from the time when somebody looks. Its answers come in a shuffled
 order, those that failed in a file of their own; a cancelled batch has the answers that were ready.
 """
@@ -152,7 +152,8 @@ class Batches:
         """The batch as it stands now."""
         ended = batch.cancelled or time.monotonic()
         share = min(1.0, (ended - batch.begun) / batch.seconds) if batch.seconds else 1.0
-        done = int(share * len(batch.lines))
+        most = 1.0 if script.batch_expires is None else script.batch_expires
+        done = int(min(share, most) * len(batch.lines))
         counts = {"total": len(batch.lines), "completed": done, "failed": 0}
         state = {"output_file_id": None, "error_file_id": None, "errors": None, "request_counts": counts}
         if batch.errors:
@@ -162,11 +163,14 @@ class Batches:
             early = "validating" if share < 0.1 else "in_progress" if share < 0.9 else "finalizing"
             return {**batch.shown, **state, "status": "cancelling" if cancelling else early}
         if not batch.settled:
-            batch.settled = self._settle(batch, batch.lines[:done], script.seed)
+            expired = done < len(batch.lines) and not batch.cancelled
+            batch.settled = self._settle(batch, done, script.seed, "expired" if expired else "completed")
         return {**batch.shown, **state, **batch.settled}
 
-    def _settle(self, batch: _Batch, lines: list[tuple[str, Call]], seed: int) -> dict[str, Json]:
-        name = batch.shown["id"]
+    def _settle(self, batch: _Batch, done: int, seed: int, end: str) -> dict[str, Json]:
+        """`end`: how it ends where it was not cancelled."""
+        name, end = batch.shown["id"], "cancelled" if batch.cancelled else end
+        lines, unasked = batch.lines[:done], batch.lines[done:]
         good: list[str] = []
         bad: list[str] = []
         for number, (custom_id, call) in enumerate(lines):
@@ -174,6 +178,8 @@ class Batches:
             response = {"status_code": reply.status, "request_id": f"req_{number}", "body": json.loads(reply.body)}
             row = {"id": f"batch_req_{number}", "custom_id": custom_id, "response": response, "error": None}
             (good if reply.status == 200 else bad).append(json.dumps(row))
+        why = {"code": f"batch_{end}", "message": f"This batch {end} before the request was asked."}
+        bad += [json.dumps({"custom_id": custom_id, "response": None, "error": why}) for custom_id, _ in unasked]
         random.Random(f"{seed}/{name}").shuffle(good)  # noqa: S311 - nothing secret
         files = {
             key: self._keep("".join(row + "\n" for row in rows).encode(), f"{name}_{key}.jsonl", "batch_output").shown[
@@ -184,11 +190,11 @@ class Batches:
         }
         now = int(time.time())
         return {
-            "status": "cancelled" if batch.cancelled else "completed",
-            "cancelled_at" if batch.cancelled else "completed_at": now,
+            "status": end,
+            f"{end}_at": now,
             "output_file_id": files.get("output"),
             "error_file_id": files.get("error"),
-            "request_counts": {"total": len(batch.lines), "completed": len(good), "failed": len(bad)},
+            "request_counts": {"total": len(batch.lines), "completed": len(good), "failed": len(lines) - len(good)},
         }
 
 

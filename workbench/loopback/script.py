@@ -130,6 +130,8 @@ class Script:
     """Of embeddings, where the call does not say."""
     batch_seconds: float = 1.0
     """From a batch's creation to its end."""
+    batch_expires: float | None = None
+    """The share of its requests after which a batch expires; None: it does not."""
 
     def __post_init__(self) -> None:
         for pattern in self.answers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from workbench.records import Output, Request
@@ -78,8 +78,15 @@ class Budget:
         self.spent += Use(cost, tokens)
 
 
+def worst_use(request: Request, price: Mapping[str, float] | None) -> Use:
+    """What a request may take at most, at a price in US dollars for a million tokens; None: free or unknown."""
+    prompt, output = most_tokens(request)
+    answer = output or 0
+    return Use((prompt * price["input"] + answer * price["output"]) / 1e6 if price else 0.0, prompt + answer)
+
+
 def most_tokens(request: Request) -> tuple[int, int | None]:
     """Prompt and output tokens at most: a token has at least one byte; None where no max_tokens bounds it."""
     prompt = sum(len(m.text.encode()) + WRAPPING_TOKENS for m in request.messages)
-    limit = 0 if "choices" in request.answer else request.params.get("max_tokens")
+    limit = 0 if request.answer.keys() & {"choices", "embedding"} else request.params.get("max_tokens")
     return prompt, None if limit is None or int(limit) < 0 else int(limit)

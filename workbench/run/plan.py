@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from workbench.engines.base import Capabilities
 from workbench.errors import ModelError
-from workbench.records import Request, Trial, Variant, canonical, content_id
+from workbench.records import Json, Request, Trial, Variant, canonical, content_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +41,25 @@ def plan_block(
 
 
 def _identified(request: Request, trial: Trial, asked: Asked, run_seed: int) -> Request:
+    own = trial.variant.params.get("seed")
+    return identified(request, asked, trial.repeat, run_seed if own is None else int(own))
+
+
+def identified(request: Request, asked: Asked, repeat: int = 0, seed: int = 0) -> Request:
+    """The request with its id and, where the model takes one, its seed, which `seed` and `repeat` enter."""
     messages = [m.to_json() for m in request.messages]
     how = [dict(request.params), dict(request.answer), request.logprobs, list(request.tools)]
     content = [messages, asked.identity, how]
-    if asked.capabilities.repeatable and is_greedy(trial.variant):
+    if asked.capabilities.repeatable and is_greedy(request.params):
         return replace(request, id=content_id("rq1", content))
-    own = trial.variant.params.get("seed")
-    seed = derived_seed(content, trial.repeat, run_seed if own is None else int(own))
-    identified = replace(request, id=content_id("rq1", [content, trial.repeat, seed]), repeat=trial.repeat)
-    return replace(identified, seed=seed) if asked.capabilities.seeds else identified
+    own = derived_seed(content, repeat, seed)
+    request = replace(request, id=content_id("rq1", [content, repeat, own]), repeat=repeat)
+    return replace(request, seed=own) if asked.capabilities.seeds else request
 
 
-def is_greedy(variant: Variant) -> bool:
+def is_greedy(params: Mapping[str, Json]) -> bool:
     """Whether the most probable token is always taken: only a temperature of 0 that is written down."""
-    temperature = variant.params.get("temperature")
+    temperature = params.get("temperature")
     return temperature is not None and float(temperature) <= 0
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 
@@ -77,12 +77,15 @@ class Queue:
         self._unwanted.discard(output.request_id)
         return self._alive.pop(output.request_id, None)
 
-    def cancel(self, under_way: bool) -> list[tuple[Future[Output], Output]]:
-        """Gives back what has not begun; marks what is under way as unwanted, where that is asked."""
+    def cancel(self, under_way: bool, only: Collection[str] | None) -> list[tuple[Future[Output], Output]]:
+        """Gives back what has not begun; marks what is under way as unwanted, where that is asked. With `only`
+        no other ids."""
         if under_way:
-            self._unwanted |= self._taken
-        dropped = [failed(request, "cancelled", "not asked: the run was stopped") for _, request in self._waiting]
-        self._waiting.clear()
+            self._unwanted |= self._taken if only is None else self._taken.intersection(only)
+        gone = [request for _, request in self._waiting if only is None or request.id in only]
+        dropped = [failed(request, "cancelled", "not asked: it was stopped before") for request in gone]
+        ids = {request.id for request in gone}
+        self._waiting = deque(pair for pair in self._waiting if pair[1].id not in ids)
         return [(f, output) for output in dropped if (f := self._alive.pop(output.request_id, None))]
 
     def abandon(self) -> list[Future[Output]]:
@@ -117,9 +120,9 @@ class Lane:
             self.changed.notify_all()
         return futures
 
-    def cancel(self, calls_too: bool) -> None:
+    def cancel(self, calls_too: bool, only: Collection[str] | None) -> None:
         with self.changed:
-            dropped = [pair for q in self.queues for pair in q.cancel(calls_too or q.engine.in_process)]
+            dropped = [pair for q in self.queues for pair in q.cancel(calls_too or q.engine.in_process, only)]
             self.changed.notify_all()
         for future, output in dropped:
             future.set_result(output)
@@ -180,18 +183,31 @@ class Dispatcher:
 
     def __init__(self, engines: Mapping[str, Engine], on_piece: OnPiece | None = None) -> None:
         self._places: dict[str, tuple[Lane, Queue]] = {}
-        shared = Lane("in-process", on_piece)
+        self._shared, self._on_piece, self._started = Lane("in-process", on_piece), on_piece, False
+        self._lanes: list[Lane] = []
         for alias, engine in engines.items():
-            lane = shared if engine.in_process else Lane(alias, on_piece)
-            queue = Queue(engine, lane)
-            lane.queues.append(queue)
-            self._places[alias] = (lane, queue)
-        self._lanes = list(dict.fromkeys(lane for lane, _ in self._places.values()))
+            self.add(alias, engine)
 
     def __enter__(self) -> Dispatcher:
+        self._started = True
         for lane in self._lanes:
             lane.start()
         return self
+
+    def __contains__(self, alias: object) -> bool:
+        return alias in self._places
+
+    def add(self, alias: str, engine: Engine) -> None:
+        """One more model, also while others are being asked."""
+        lane = self._shared if engine.in_process else Lane(alias, self._on_piece)
+        queue = Queue(engine, lane)
+        with lane.changed:
+            lane.queues.append(queue)
+        self._places[alias] = (lane, queue)
+        if lane not in self._lanes:
+            self._lanes.append(lane)
+            if self._started:
+                lane.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -215,9 +231,10 @@ class Dispatcher:
             futures.update(zip(own, lined_up, strict=True))
         return [futures[i] for i in range(len(asked))]
 
-    def cancel(self, *, calls_too: bool = True) -> None:
+    def cancel(self, *, calls_too: bool = True, only: Collection[str] | None = None) -> None:
         """Asks every engine to stop: what has not begun is dropped, the rest ends as `cancelled` or done.
 
-        Without `calls_too`, calls to other machines end by themselves: they are paid for already."""
+        Without `calls_too`, calls to other machines end by themselves: they are paid for already. `only` names
+        the requests to stop; None: all."""
         for lane in self._lanes:
-            lane.cancel(calls_too)
+            lane.cancel(calls_too, only)

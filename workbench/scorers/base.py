@@ -6,11 +6,14 @@ judgement of the same answer changes, so that stored scores are made anew.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from workbench.engines.base import Engine
 from workbench.errors import ScorerError
-from workbench.records import Case, Json, Judgement, Kind, Output, canonical
+from workbench.records import Case, Json, Judgement, Kind, Message, Output, Request, canonical
 
 REASON_LIMIT = 200
 """The most characters of a reason: it is one line of a table."""
@@ -18,6 +21,25 @@ REASON_LIMIT = 200
 PROJECT = {"project": True}
 """Metadata of a field that is not a setting: `build` fills it with the project's folder. A scorer that reads
 a file of the project has one, and a `content` property that tells what it read: it enters the score's key."""
+
+DESK = {"desk": True}
+"""Metadata of a field that is not a setting: `build` fills it with the `Desk` of a scorer that asks models."""
+
+
+class Wanting(Exception):
+    """A scorer lacks answers of models."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        super().__init__(f"{len(requests)} answers are lacking")
+        self.requests = requests
+
+
+def _none_to_ask(requests: Sequence[Request]) -> list[Output]:
+    raise ScorerError("this scorer asks a model, which is not possible here")
+
+
+def _no_other(variant: Json) -> Output:
+    raise ScorerError("there is no other variant's answer here to compare with")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +50,11 @@ class Answered:
     case: Case
     expected: Json
     """The expected answer, rendered; None where there is none."""
+    ask: Callable[[Sequence[Request]], list[Output]] = _none_to_ask
+    """The answers to requests without id or seed; raises Wanting where one is lacking."""
+    other: Callable[[Json], Output] = _no_other
+    """What another variant, by label or {prompt, model, …}, answered to the same case at the same repeat;
+    raises ScorerError where it gave no answer."""
 
     @property
     def text(self) -> str:
@@ -45,6 +72,78 @@ class Scorer(Protocol):
 
     def __call__(self, answer: Answered) -> Judgement:
         """Raises ScorerError where the case, or the project's own code, is wrong: not for a bad answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """A prompt of the library that asks for a judgement."""
+
+    name: str
+    revision: str
+    defaults: Mapping[str, Json]
+    """Each input with its default."""
+    required: frozenset[str]
+    """Inputs that must be given."""
+    options: Mapping[str, Json]
+    """The prompt's own sampling parameters."""
+    render: Callable[[Mapping[str, Json], str], tuple[Message, ...]]
+    """Inputs and case id → messages; raises PromptError."""
+
+
+class Desk(Protocol):
+    """Where a scorer that asks models finds them, and the prompts to ask with, while it is built."""
+
+    def engine(self, alias: str) -> Engine:
+        """Raises UnknownName or ModelError."""
+
+    def rubric(self, name: str) -> Rubric:
+        """Raises UnknownName or PromptError."""
+
+
+class Asking(ABC):
+    """A scorer that asks models. It calls none: it gives requests, which the run's own dispatcher asks, keeps
+    and counts like any trial's, and makes a judgement of their answers."""
+
+    version: ClassVar[int]
+    shorthand: ClassVar[str | None]
+    against: Json = None
+    """The variant whose answers it needs too, by label or {prompt, model, …}; None: none."""
+
+    @property
+    @abstractmethod
+    def needs_expected(self) -> bool: ...
+
+    @property
+    @abstractmethod
+    def models(self) -> Sequence[str]:
+        """The aliases that it asks."""
+
+    @property
+    @abstractmethod
+    def most_requests(self) -> int:
+        """How many requests one answer takes at most."""
+
+    @property
+    @abstractmethod
+    def content(self) -> Json:
+        """What enters the score's key beside the settings: the models' identities, the prompt's revision."""
+
+    @abstractmethod
+    def requests(self, answer: Answered) -> Sequence[Request]:
+        """What to ask about an answer, without id and seed; raises ScorerError."""
+
+    @abstractmethod
+    def judge(self, answer: Answered, outputs: Sequence[Output]) -> Judgement:
+        """The judgement, from the answers to `requests`, in their order; none of them is a failure."""
+
+    def __call__(self, answer: Answered) -> Judgement:
+        """Raises Wanting, and ScorerError also where a model gave no answer: it is asked again next time."""
+        requests = self.requests(answer)
+        outputs = answer.ask(requests) if requests else []
+        for request, output in zip(requests, outputs, strict=True):
+            if output.failure:
+                raise ScorerError(f"'{request.model}' gave no answer: {output.failure.message}")
+        return self.judge(answer, outputs)
 
 
 def passed(ok: bool, reason: str) -> Judgement:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -12,32 +12,51 @@ from pydantic import TypeAdapter, ValidationError
 from workbench.errors import FileError, SuiteError, UnknownName, UseError, suggest
 from workbench.records import Json, ScorerSpec, content_id
 from workbench.registry import SCORERS
-from workbench.scorers.base import Scorer
+from workbench.scorers.base import Asking, Desk, Scorer
 from workbench.scorers.parts import BuiltPart, Part, part_spec
 
 
-def build_scorer(spec: ScorerSpec, project_root: Path, path: str | None) -> Scorer:
-    """The scorer of a suite. Raises SuiteError, with the suite's `path`, for a name or a setting that is
-    unknown, missing or of a wrong type; FileError where a file of the project that it names is wrong."""
+def build_scorer(spec: ScorerSpec, project_root: Path, path: str | None, desk: Desk | None = None) -> Scorer:
+    """The scorer of a suite; one that asks models finds them at the desk. Raises SuiteError, with the suite's
+    `path`, for a name or a setting that is unknown, missing or of a wrong type; FileError where a file of the
+    project that it names is wrong."""
     try:
-        return _made(spec, project_root)
+        return _made(spec, project_root, desk)
     except FileError:
         raise
     except UseError as error:
         raise SuiteError(f"scorer '{spec.name}': {error}", path) from error
 
 
-def _made(spec: ScorerSpec, project_root: Path) -> Scorer:
+def _made(spec: ScorerSpec, project_root: Path, desk: Desk | None) -> Scorer:
     factory = SCORERS.get(spec.scorer)
-    settings = checked_settings(factory, spec.settings, lambda entry: _made_part(entry, project_root))
-    scorer: Scorer = factory(**settings, **{f.name: project_root for f in _project_fields(factory)})
+    settings = checked_settings(factory, spec.settings, lambda entry: _made_part(entry, project_root, desk))
+    given = {"project": project_root, "desk": desk}
+    filled = {f.name: value for what, value in given.items() for f in fields(factory) if f.metadata.get(what)}
+    scorer: Scorer = factory(**settings, **filled)
     return scorer
 
 
-def _made_part(entry: Json, project_root: Path) -> BuiltPart:
+def asking_parts(scorer: object) -> Iterator[Asking]:
+    """What asks models: the scorer itself, or those among its parts that do."""
+    if isinstance(scorer, Asking):
+        yield scorer
+    elif is_dataclass(scorer):
+        yield from (part for f in fields(scorer) for part in _asking_in(getattr(scorer, f.name)))
+
+
+def _asking_in(setting: Any) -> Iterator[Asking]:
+    if isinstance(setting, BuiltPart):
+        yield from asking_parts(setting.scorer)
+    elif isinstance(setting, (dict, list, tuple)):
+        for inner in setting.values() if isinstance(setting, dict) else setting:
+            yield from _asking_in(inner)
+
+
+def _made_part(entry: Json, project_root: Path, desk: Desk | None) -> BuiltPart:
     spec = part_spec(entry)
     try:
-        return BuiltPart(spec, _made(spec, project_root))
+        return BuiltPart(spec, _made(spec, project_root, desk))
     except (FileError, UnknownName):
         raise
     except UseError as error:
@@ -64,11 +83,13 @@ def checked_settings(
     return {name: _typed(name, types[name], value, build_part) for name, value in named.items()}
 
 
-def score_key(spec: ScorerSpec, scorer: Scorer, expected: Json) -> str:
+def score_key(spec: ScorerSpec, scorer: Scorer, expected: Json, others: Sequence[str] = ()) -> str:
     """What a score rests on beside the answer: the registered name, all settings (the defaults too), what
-    the scorer reads from the project, the expected answer and the scorer's version."""
+    the scorer reads from the project, the expected answer, the scorer's version, and the texts of other variants
+    that it was compared with."""
     name, settings, content, version = _terms(spec.scorer, scorer)
-    return content_id("sk1", [name, settings, content, expected, version])
+    terms = [name, settings, content, expected, version]
+    return content_id("sk1", [*terms, list(others)] if others else terms)
 
 
 def _terms(name: str, scorer: Scorer) -> list[Json]:
@@ -88,11 +109,7 @@ def _plain(setting: Any) -> Json:
 
 def setting_fields(factory: type[Any]) -> list[Field[Any]]:
     """The fields of a scorer that a suite sets, in their order."""
-    return [f for f in fields(factory) if not f.metadata.get("project")]
-
-
-def _project_fields(factory: type[Any]) -> list[Field[Any]]:
-    return [f for f in fields(factory) if f.metadata.get("project")]
+    return [f for f in fields(factory) if not f.metadata.get("project") and not f.metadata.get("desk")]
 
 
 def _typed(name: str, wanted: Any, value: Json, build_part: Callable[[Json], BuiltPart]) -> Any:

@@ -8,7 +8,7 @@ date when it is opened. JSON columns hold the records' own canonical form.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from workbench.errors import StoreError
 
-HEAD = "0001"
+HEAD = "0006"
 """The newest step; a test holds it against the migration files."""
 
 metadata = sa.MetaData()
@@ -117,6 +117,12 @@ outputs = sa.Table(
     sa.Column("cost", sa.Float),
     sa.Column("failure", sa.JSON),
     sa.Column("details", sa.JSON, nullable=False),
+    sa.Index(
+        "outputs_failed",
+        "number",
+        sqlite_where=sa.text("finish_reason = 'failed'"),
+        postgresql_where=sa.text("finish_reason = 'failed'"),
+    ),
 )
 
 scores = sa.Table(
@@ -130,6 +136,64 @@ scores = sa.Table(
     sa.Column("number", sa.Float),
     sa.Column("label", sa.Text),
     sa.Column("reason", sa.Text, nullable=False),
+)
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("run", sa.Text, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("said", sa.Text, nullable=False),
+    sa.Column("file", sa.Text),
+    sa.Column("batch", sa.Text),
+    sa.Column("time", sa.Text, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("answered", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("cost", sa.Float),
+    sa.Column("tokens", sa.Integer, nullable=False),
+    sa.Column("price", sa.JSON),
+    sa.Column("requests", sa.JSON, nullable=False),
+)
+
+tries = sa.Table(
+    "tries",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("time", sa.Text, nullable=False),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("revision", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("inputs", sa.JSON, nullable=False),
+    sa.Column("output", sa.Integer, sa.ForeignKey("outputs.number"), nullable=False),
+)
+
+notes = sa.Table(
+    "notes",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.Text, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("case", sa.Text, nullable=False),
+    sa.Column("time", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("pinned", sa.Boolean, nullable=False),
+)
+
+votes = sa.Table(
+    "votes",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("time", sa.Text, nullable=False),
+    sa.Column("run", sa.Text, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("rater", sa.Text, nullable=False),
+    sa.Column("first", sa.Text, nullable=False),
+    sa.Column("second", sa.Text, nullable=False),
+    sa.Column("said", sa.Text, nullable=False),
 )
 
 
@@ -176,6 +240,13 @@ class Database:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
             raise _translated(error, self.url) from error
+
+    def compact(self) -> None:
+        """Gives the room of removed rows back; needed by SQLite only."""
+        if self._engine.dialect.name == "sqlite":
+            with closing(self._engine.raw_connection()) as connection:
+                connection.cursor().execute("VACUUM")
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -235,7 +306,8 @@ def _begin(connection: sa.Connection) -> None:
 
 def _set_pragmas(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver leaves BEGIN to `_begin`
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # 64 MiB of pages (the default is 2): a big run's tables are read in the order of ids, that is here and there.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
         connection.execute(f"PRAGMA {pragma}")
 
 

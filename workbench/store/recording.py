@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,7 @@ import psutil
 import sqlalchemy as sa
 
 from workbench.errors import StoreError, UseError
-from workbench.records import Failure, Json, Output, Request, Score, Suite, Trial
+from workbench.records import EMPTY, Failure, Json, Output, Request, Score, Suite, Trial
 from workbench.store import database as db
 
 CHUNK = 500
@@ -79,18 +79,37 @@ def resume_run(connection: sa.Connection, run: str, plan: Plan) -> None:
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **_alive()))
 
 
+def take_up(connection: sa.Connection, run: str) -> str:
+    """Makes this process the one that works on a run, whatever its plan; gives the run's status before.
+
+    Raises StoreError where another one lives."""
+    row = connection.execute(sa.select(db.runs).where(db.runs.c.id == run)).mappings().one()
+    if row["status"] == "running" and row["pid"] != os.getpid() and is_alive(row):
+        raise StoreError(f"run {run} is at work in process {row['pid']} on {row['host']}; wait for it to end")
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **_alive()))
+    return str(row["status"])
+
+
+def put_down(connection: sa.Connection, run: str, status: str) -> None:
+    """Ends this process's work on a run."""
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status=status, ended=now()))
+
+
 def beat(connection: sa.Connection, run: str) -> None:
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(heartbeat=time.time()))
 
 
-def end_run(connection: sa.Connection, run: str, status: str, work: Json, history: Json = None) -> None:
+def end_run(
+    connection: sa.Connection, run: str, status: str, work: Json, facts: Mapping[str, Json] | None = None
+) -> None:
     """Ends the run's row; `work` is what each engine counted, added up over the times the run was taken up;
-    `history`, how the limit of each hosted model moved the last time."""
+    `facts`, what else its header is to say of the last time: `limits`, how the limit of each hosted model moved,
+    and `stopping`, what `until` or `race` decided."""
     header = connection.execute(sa.select(db.runs.c.header).where(db.runs.c.id == run)).scalar_one()
     before = header.get("work", {})
     for alias, counts in work.items():
         before[alias] = {name: before.get(alias, {}).get(name, 0) + count for name, count in counts.items()}
-    values = {"status": status, "ended": now(), "header": {**header, "work": before, "limits": history or {}}}
+    values = {"status": status, "ended": now(), "header": {**header, "work": before, **(facts or {})}}
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(values))
 
 
@@ -130,11 +149,24 @@ def known(connection: sa.Connection, ids: Iterable[str], newer_than: str = "") -
 def keep(connection: sa.Connection, run: str, answered: Iterable[tuple[Request, str, Output]]) -> list[Kept]:
     """Stores outputs, each with its request and the model's identity, and gives them to the run's trials."""
     rows = list(answered)
-    connection.execute(_insert_ignore(connection), [_request_row(request, identity) for request, identity, _ in rows])
-    outputs = [{"request": r.id, "run": run, "time": now(), **_output_row(output)} for r, _, output in rows]
+    keep_requests(connection, [(request, identity) for request, identity, _ in rows])
+    return keep_outputs(connection, run, [output for _, _, output in rows])
+
+
+def keep_requests(connection: sa.Connection, asked: Sequence[tuple[Request, str]]) -> None:
+    """Stores requests, each with the model's identity; those that are there stay as they are."""
+    if asked:
+        connection.execute(_insert_ignore(connection), [_request_row(request, identity) for request, identity in asked])
+
+
+def keep_outputs(connection: sa.Connection, run: str, outputs: Sequence[Output]) -> list[Kept]:
+    """Stores outputs of requests that are there, and gives them to the run's trials."""
+    if not outputs:
+        return []
+    rows = [{"request": output.request_id, "run": run, "time": now(), **_output_row(output)} for output in outputs]
     insert = db.outputs.insert().returning(db.outputs.c.number, sort_by_parameter_order=True)
-    numbers = connection.execute(insert, outputs).scalars().all()
-    kept = [Kept(number, output) for number, (_, _, output) in zip(numbers, rows, strict=True)]
+    numbers = connection.execute(insert, rows).scalars().all()
+    kept = [Kept(number, output) for number, output in zip(numbers, outputs, strict=True)]
     attach(connection, run, kept)
     return kept
 
@@ -169,12 +201,15 @@ def save_scores(connection: sa.Connection, run: str, scores: Sequence[Score]) ->
     connection.execute(db.scores.insert(), rows)
 
 
-def add_scorers(connection: sa.Connection, run: str, names: Sequence[str]) -> None:
-    """Notes in the run's header by which further scorers it was scored."""
+def add_scorers(
+    connection: sa.Connection, run: str, names: Sequence[str], judges: Mapping[str, Json] = EMPTY
+) -> None:
+    """Notes in the run's header by which further scorers it was scored, and what those that ask models rest on."""
     where = db.runs.c.id == run
     header = connection.execute(sa.select(db.runs.c.header).where(where)).scalar_one()
     scorers = list(dict.fromkeys([*header.get("scorers", []), *names]))
-    connection.execute(db.runs.update().where(where).values(header={**header, "scorers": scorers}))
+    judges = {**header.get("judges", {}), **judges}
+    connection.execute(db.runs.update().where(where).values(header={**header, "scorers": scorers, "judges": judges}))
 
 
 def score_keys(connection: sa.Connection, run: str) -> dict[tuple[str, str], str]:
@@ -193,7 +228,8 @@ def is_alive(row: sa.RowMapping) -> bool:
 def _started_before(row: sa.RowMapping) -> bool:
     """A pid is used again after a while: its process must be older than the row's last heartbeat."""
     try:
-        return bool(psutil.Process(row["pid"]).create_time() <= row["heartbeat"] + 1)
+        process = psutil.Process(row["pid"])
+        return bool(process.create_time() <= row["heartbeat"] + 1 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 

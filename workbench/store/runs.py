@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,6 +13,9 @@ from workbench.errors import UnknownName
 from workbench.records import Json, Kind, Output, Run, Score, ScoreColumns
 from workbench.store import database as db
 from workbench.store.recording import is_alive, output_of
+
+PAGE = 500
+"""Trials that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +72,26 @@ def list_runs(connection: sa.Connection, suite: str | None = None, limit: int | 
 
 
 def get_run(connection: sa.Connection, run: str) -> Run:
-    """The run of that id, or of the one id that begins so; `latest` is the newest.
+    """The run that `find_run` finds. Raises UnknownName."""
+    found = find_run(connection, run)
+    row = connection.execute(sa.select(db.runs).where(db.runs.c.id == found)).mappings().one()
+    return _run_of(row, _counts(connection, [found]).get(found, (0, 0)))
 
-    Raises UnknownName.
-    """
+
+def find_run(connection: sa.Connection, run: str) -> str:
+    """The id that is so, or the one that begins so; `latest` is the newest's. Its trials are not counted, which
+    in a big run takes a while. Raises UnknownName."""
     ids = list(connection.execute(sa.select(db.runs.c.id).order_by(db.runs.c.started.desc())).scalars())
     chosen = ids[:1] if run == "latest" else [i for i in ids if i == run] or [i for i in ids if i.startswith(run)]
     if len(chosen) != 1:
         raise UnknownName("run", run, chosen or ids)
-    row = connection.execute(sa.select(db.runs).where(db.runs.c.id == chosen[0])).mappings().one()
-    return _run_of(row, _counts(connection, chosen).get(chosen[0], (0, 0)))
+    return str(chosen[0])
+
+
+def run_header(connection: sa.Connection, run: str) -> Mapping[str, Json]:
+    """The header of the run of exactly that id."""
+    found: Mapping[str, Json] = connection.execute(sa.select(db.runs.c.header).where(db.runs.c.id == run)).scalar_one()
+    return found
 
 
 def run_variants(connection: sa.Connection, run: str) -> list[VariantRow]:
@@ -91,6 +105,12 @@ def run_cases(connection: sa.Connection, run: str) -> list[str]:
     """The ids of a run's cases, in their order."""
     query = sa.select(db.cases.c.id).where(db.cases.c.run == run).order_by(db.cases.c.position)
     return list(connection.execute(query).scalars())
+
+
+def run_clusters(connection: sa.Connection, run: str) -> dict[str, str | None]:
+    """Case → the cluster that it belongs to."""
+    c = db.cases.c
+    return {case: cluster for case, cluster in connection.execute(sa.select(c.id, c.cluster).where(c.run == run))}
 
 
 def run_scorers(connection: sa.Connection, run: str) -> list[tuple[str, Kind]]:
@@ -110,24 +130,22 @@ def score_columns(connection: sa.Connection, run: str, scorer: str) -> ScoreColu
     ).all()
     at_variant, at_case = _positions(variants), _positions(c.id for c in cases)
     rows = connection.execute(_scores_query(run, scorer)).all()
-    labels = _positions(sorted({r.label for r in rows if r.label is not None}))
-    scored = [r for r in rows if r.number is not None or r.label is not None]
-    missing = [0] * len(variants)
-    for variant, count in connection.execute(_planned_query(run)):
-        missing[at_variant[variant]] = count
-    for r in scored:
-        missing[at_variant[r.variant]] -= 1
+    scored = [row for row in rows if row[3] is not None or row[4] is not None]
+    in_variant, in_case, repeat, number, label, kind = zip(*scored, strict=True) if scored else ((),) * 6
+    labels = _positions(sorted({text for text in label if text is not None}))
+    planned = dict(map(tuple, connection.execute(_planned_query(run))))  # by variant
+    had = Counter(in_variant)
     return ScoreColumns(
         scorer=scorer,
-        kind=cast(Kind, (scored or rows)[0].kind if rows else "number"),
+        kind=cast(Kind, kind[0] if scored else rows[0].kind if rows else "number"),
         variants=tuple(variants),
         cases=tuple(c.id for c in cases),
         clusters=tuple(c.cluster for c in cases),
-        variant=[at_variant[r.variant] for r in scored],
-        case=[at_case[r.case] for r in scored],
-        repeat=[r.repeat for r in scored],
-        value=[float(labels[r.label]) if r.number is None else r.number for r in scored],
-        missing=tuple(missing),
+        variant=[at_variant[name] for name in in_variant],
+        case=[at_case[name] for name in in_case],
+        repeat=repeat,
+        value=[float(labels[text]) if value is None else value for value, text in zip(number, label, strict=True)],
+        missing=tuple(planned.get(name, 0) - had[name] for name in variants),
         labels=tuple(labels),
     )
 
@@ -143,13 +161,45 @@ def usage(connection: sa.Connection, run: str) -> dict[str, Usage]:
             sa.func.sum(o.cost), sa.func.count(o.cost), sa.func.coalesce(sa.func.sum(o.seconds), 0.0),
         )
         .select_from(db.trials.outerjoin(db.outputs, t.output == o.number))
-        .where(t.run == run)
+        .where(t.run == run, _wanted(run))
         .group_by(t.variant)
     )  # fmt: skip
     return {
         variant: Usage(trials, answered, had - answered, int(asked), int(got), cost if priced >= answered else None, s)
         for variant, trials, answered, had, asked, got, cost, priced, s in connection.execute(query)
     }
+
+
+def values_by_trial(connection: sa.Connection, run: str, scorer: str) -> Iterator[tuple[str, str, float]]:
+    """(trial, variant, value) of each score of one scorer that is a number."""
+    t, s = db.trials.c, db.scores.c
+    query = (
+        sa.select(t.id, t.variant, s.number)
+        .join_from(db.scores, db.trials, sa.and_(t.run == s.run, t.id == s.trial))
+        .where(s.run == run, s.scorer == scorer, s.number.is_not(None))
+        .order_by(t.id)
+    )
+    yield from ((trial, variant, number) for trial, variant, number in connection.execute(query))
+
+
+def has_clusters(connection: sa.Connection, run: str) -> bool:
+    """Whether cases of a run belong together."""
+    c = db.cases.c
+    return connection.execute(sa.select(c.id).where(c.run == run, c.cluster.is_not(None)).limit(1)).first() is not None
+
+
+def judging_usage(connection: sa.Connection, run: str) -> Usage:
+    """What a run's requests took that answer no trial of it: those of scorers that ask models, each counted once."""
+    o = db.outputs.c
+    ok = sa.case((o.finish_reason != "failed", 1), else_=0)
+    query = sa.select(
+        sa.func.count(), sa.func.coalesce(sa.func.sum(ok), 0), sa.func.coalesce(sa.func.sum(o.prompt_tokens), 0),
+        sa.func.coalesce(sa.func.sum(o.output_tokens), 0), sa.func.sum(o.cost), sa.func.count(o.cost),
+        sa.func.coalesce(sa.func.sum(o.seconds), 0.0),
+    ).where(o.run == run, o.request.not_in(sa.select(db.trials.c.request).where(db.trials.c.run == run)))  # fmt: skip
+    asked, answered, prompt, output, cost, priced, seconds = connection.execute(query).one()
+    known = cost if priced >= answered else None
+    return Usage(asked, answered, asked - answered, int(prompt), int(output), known, float(seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,20 +215,19 @@ class TrialFilter:
 
 
 def trial_rows(connection: sa.Connection, run: str, chosen: TrialFilter | None = None) -> Iterator[TrialRow]:
-    """The trials with everything about them, by case, variant and repeat; streams in pages."""
+    """The trials with everything about them, by case, variant and repeat; streams in pages.
+
+    Their order is found once, by ids alone: an offset would sort all trials again for each page."""
     chosen = chosen or TrialFilter()
-    query = _trials_query(run, chosen)
-    left, offset = chosen.limit, chosen.offset
-    while left is None or left > 0:
-        size = min(500, left) if left is not None else 500
-        page = connection.execute(query.limit(size).offset(offset)).mappings().all()
-        scores = _scores_of(connection, run, [row["trial_id"] for row in page])
-        for row in page:
+    query, t = _trials_query(run, chosen), db.trials.c
+    in_order = query.with_only_columns(t.id).limit(chosen.limit).offset(chosen.offset)
+    ids = list(connection.execute(in_order).scalars())
+    for start in range(0, len(ids), PAGE):
+        page = ids[start : start + PAGE]
+        rows = connection.execute(query.where(t.id.in_(page))).mappings().all()
+        scores = _scores_of(connection, run, page)
+        for row in rows:
             yield _trial_of(row, scores.get(row["trial_id"], ()))
-        if len(page) < size:
-            return
-        offset += size
-        left = None if left is None else left - size
 
 
 def _trials_query(run: str, chosen: TrialFilter) -> sa.Select[Any]:
@@ -202,7 +251,7 @@ def _trials_query(run: str, chosen: TrialFilter) -> sa.Select[Any]:
     if chosen.trial:
         query = query.where(t.id.startswith(chosen.trial, autoescape=True))
     if chosen.failures:
-        query = query.where(sa.or_(o.c.number.is_(None), o.c.finish_reason == "failed"))
+        query = query.where(sa.or_(o.c.number.is_(None), o.c.finish_reason == "failed"), _wanted(run))
     return query
 
 
@@ -236,18 +285,22 @@ def _scores_query(run: str, scorer: str) -> sa.Select[Any]:
 
 def _planned_query(run: str) -> sa.Select[Any]:
     t = db.trials.c
-    return sa.select(t.variant, sa.func.count()).where(t.run == run).group_by(t.variant)
+    return sa.select(t.variant, sa.func.count()).where(t.run == run, _wanted(run)).group_by(t.variant)
+
+
+def _wanted(run: str) -> sa.ColumnElement[bool]:
+    """Leaves out trials that were never to be asked: in a complete run those without an output, since its question
+    was settled before (`until`, `race`)."""
+    status = sa.select(db.runs.c.status).where(db.runs.c.id == run).scalar_subquery()
+    return sa.or_(db.trials.c.output.is_not(None), status != "complete")
 
 
 def _counts(connection: sa.Connection, runs: list[str]) -> dict[str, tuple[int, int]]:
     """Run → (trials with an answer, trials that failed)."""
-    failed = sa.func.sum(sa.case((db.outputs.c.finish_reason == "failed", 1), else_=0))
-    query = (
-        sa.select(db.trials.c.run, sa.func.count(), failed)
-        .join(db.outputs, db.outputs.c.number == db.trials.c.output)
-        .where(db.trials.c.run.in_(runs))
-        .group_by(db.trials.c.run)
-    )
+    t = db.trials.c
+    failed = sa.select(db.outputs.c.number).where(db.outputs.c.finish_reason == sa.literal_column("'failed'"))
+    bad = sa.func.sum(sa.case((t.output.in_(failed), 1), else_=0))
+    query = sa.select(t.run, sa.func.count(t.output), bad).where(t.run.in_(runs)).group_by(t.run)
     return {run: (had - bad, bad) for run, had, bad in connection.execute(query)}
 
 

@@ -100,6 +100,12 @@ def difference(comparison: PairedComparison) -> str:
     return f"{sign}{write(comparison.difference, half)} {interval(bounds, comparison.kind) or '[?]'}"
 
 
+def verdict(comparison: PairedComparison) -> str:
+    """A comparison's verdict, with what would settle it where it is open: `not enough data (120 more cases)`."""
+    more = comparison.more_cases
+    return comparison.verdict + (f" ({plural(more, 'more case')})" if more else "")
+
+
 def p_value(p: float | None) -> str:
     if p is None:
         return NONE

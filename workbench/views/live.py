@@ -22,6 +22,15 @@ LINE_EVERY_SECONDS = 10.0
 MOST_ROWS = 24
 
 
+class Judged(Protocol):
+    """How far scorers that ask models are (`asking.Judging`)."""
+
+    @property
+    def planned(self) -> int: ...
+    @property
+    def done(self) -> int: ...
+
+
 class Standing(Protocol):
     """What is shown of a run (`evaluate.Progress`)."""
 
@@ -39,6 +48,8 @@ class Standing(Protocol):
     def unpriced(self) -> int: ...
     @property
     def seconds(self) -> float: ...
+    @property
+    def judging(self) -> Judged: ...
     @property
     def tally(self) -> Mapping[tuple[str, str], tuple[float, int]]: ...
 
@@ -97,6 +108,8 @@ def standing_line(standing: Standing) -> str:
     if rate:
         minutes, seconds = divmod(round((standing.planned - standing.done) / rate), 60)
         parts += [f"{rate:.1f}/s", f"{minutes}:{seconds:02} left"]
+    if standing.judging.planned:
+        parts.append(f"{standing.judging.done}/{standing.judging.planned} judged")
     if standing.failed:
         parts.append(f"{standing.failed} failed")
     if standing.cost:

@@ -9,14 +9,23 @@ from typing import Any
 
 from workbench.errors import UnknownName, UseError
 from workbench.records import Kind, Run, ScoreColumns
+from workbench.stats.gates import GateReport
 from workbench.stats.paired import PairedComparison, compare_paired
+from workbench.stats.power import suite_sees
+from workbench.stats.ranking import Ranking, rank_variants
 from workbench.stats.summary import VariantSummary, summarise
 from workbench.stats.verdict import verdict_sentence
+from workbench.store.casequeries import same_answers
 from workbench.store.runs import Usage, VariantRow, get_run, run_scorers, run_variants, score_columns, usage
 from workbench.views.format import one_line
+from workbench.views.ranking import standing
 
 MARGIN = 0.05
 """Where the run's header has no `margin`."""
+FEWEST_RANKED = 3
+"""Of two, the comparison says all."""
+NOTHING: Mapping[str, Any] = {"ranking": None, "sees": None, "standing": ""}
+"""Of ranking and power where data were reused, or said themselves when to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,12 @@ class ScorerView:
     """One for each variant but the reference."""
     sentence: str
     """What it shows, printable."""
+    ranking: Ranking | None = None
+    """The best and what can't be told from it; None for fewer than three variants, and where nothing can be said."""
+    sees: float | None = None
+    """The true difference to the reference that would be found for every variant with 80 % power."""
+    standing: str = ""
+    """Ranking and power in a line, printable; empty where nothing can be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,8 @@ class RunView:
     """By variant id."""
     reference: str | None
     """Id of the variant that the others are held against; None without variants."""
+    gates: GateReport | None = None
+    """How the gates stand, where they were judged."""
 
     @property
     def run(self) -> Run:
@@ -65,6 +82,16 @@ def load_view(
     `connection` is the store's. `reference` names a variant by id, label or the beginning of its id; without
     it the first run's header counts, else its first variant. The margin is the header's. Raises UnknownName
     for a run or the reference, UseError where runs have scorers of one name, but different kinds."""
+    view = load_frame(connection, run_id, reference)
+    found = [
+        load_scorer(connection, view, load_columns(connection, view, name), confidence)
+        for name in scorer_names(connection, view)
+    ]
+    return replace(view, scorers=tuple(found))
+
+
+def load_frame(connection: Any, run_id: str | Sequence[str], reference: str | None = None) -> RunView:
+    """`load_view` without the scorers' part, which is what takes time in a big run."""
     ids = [run_id] if isinstance(run_id, str) else list(run_id)
     runs = tuple(get_run(connection, one) for one in ids)
     several = len(runs) > 1
@@ -78,14 +105,27 @@ def load_view(
             if row.id in costs:
                 used[name] = costs[row.id]
     base = find_variant(variants, reference or runs[0].header.get("reference"))
-    margin = float(runs[0].header.get("margin") or MARGIN)
-    names = dict.fromkeys(chain.from_iterable((n for n, _ in run_scorers(connection, r.id)) for r in runs))
-    found = []
-    for name in names:
-        parts = [score_columns(connection, run.id, name) for run in runs]
-        columns = side_by_side(parts, [v.id for v in variants]) if several else parts[0]
-        found.append(scorer_view(columns, {v.id: v.label for v in variants}, base, margin, confidence))
-    return RunView(runs, tuple(variants), tuple(found), used, base)
+    return RunView(runs, tuple(variants), (), used, base)
+
+
+def scorer_names(connection: Any, view: RunView) -> list[str]:
+    """The scorers of the view's runs, each once, in the suites' order."""
+    return list(dict.fromkeys(chain.from_iterable((n for n, _ in run_scorers(connection, r.id)) for r in view.runs)))
+
+
+def load_columns(connection: Any, view: RunView, scorer: str) -> ScoreColumns:
+    """One scorer's scores of all the view's runs. Raises UseError where its kind differs between them."""
+    parts = [score_columns(connection, run.id, scorer) for run in view.runs]
+    return side_by_side(parts, [v.id for v in view.variants]) if len(parts) > 1 else parts[0]
+
+
+def load_scorer(connection: Any, view: RunView, columns: ScoreColumns, confidence: float = 0.95) -> ScorerView:
+    """What one scorer found, against the view's reference by its margin."""
+    margin = float(view.run.header.get("margin") or MARGIN)
+    shown = scorer_view(columns, view.labels, view.reference, margin, confidence)
+    if len(view.runs) == 1:
+        return _settled(shown, view.run, view.labels)
+    return _unchanged(shown, _reused(connection, view.runs, view.reference) if view.reference else set(), view.labels)
 
 
 def scorer_view(
@@ -96,7 +136,67 @@ def scorer_view(
     compared = reference is not None and len(columns.variants) > 1
     comparisons = tuple(compare_paired(columns, reference or "", margin, confidence)) if compared else ()
     sentence = one_line(verdict_sentence(columns.scorer, summaries, comparisons, labels))
-    return ScorerView(columns.scorer, columns.kind, summaries, comparisons, sentence)
+    ranking = rank_variants(columns, confidence) if len(columns.variants) >= FEWEST_RANKED else None
+    sees = suite_sees(columns, reference or "", confidence) if compared else None
+    line = standing(ranking, sees, columns.kind, labels)
+    return ScorerView(columns.scorer, columns.kind, summaries, comparisons, sentence, ranking, sees, line)
+
+
+def _reused(connection: Any, runs: Sequence[Run], base: str) -> set[str]:
+    """The variants whose comparison with the reference rests on the very same answers."""
+    run, _, variant = base.rpartition("/")
+    return {
+        f"{other.id}/{name}"
+        for other in runs
+        for name in same_answers(connection, (run, variant), other.id)
+        if f"{other.id}/{name}" != base
+    }
+
+
+def _unchanged(view: ScorerView, reused: set[str], labels: Mapping[str, str]) -> ScorerView:
+    """A comparison of answers with themselves shows nothing, least of all that nothing has changed."""
+    if not reused:
+        return view
+    rows = tuple(
+        replace(row, verdict="unchanged, not measured again", cases_needed=None) if row.variant in reused else row
+        for row in view.comparisons
+    )
+    sentence = one_line(verdict_sentence(view.name, view.summaries, rows, labels))
+    return replace(view, comparisons=rows, sentence=sentence, **NOTHING)
+
+
+def _settled(view: ScorerView, run: Run, labels: Mapping[str, str]) -> ScorerView:
+    """With what `until` or `race` decided by this scorer. Rows of `until` are given the intervals that hold
+    over all looks at the data; the plain ones don't, since the data said when to stop."""
+    facts = run.header.get("stopping")
+    if run.status != "complete" or not facts or facts["scorer"] != view.name:
+        return view
+    standings = {s["variant"]: s for s in facts["standings"] if facts["rule"] == "until"}
+    rows = tuple(
+        _as_looked_at(row, standings[row.variant], facts)
+        if row.variant in standings and standings[row.variant]["against"] == row.reference
+        else row
+        for row in view.comparisons
+    )
+    sentence = verdict_sentence(view.name, view.summaries, rows, labels)
+    return replace(view, comparisons=rows, sentence=one_line(f"{sentence} Run {facts['reason']}."), **NOTHING)
+
+
+def _as_looked_at(row: PairedComparison, standing: Mapping[str, Any], facts: Mapping[str, Any]) -> PairedComparison:
+    bounds = standing["interval"]
+    return replace(
+        row,
+        difference=standing["difference"],
+        interval=None if bounds is None else (bounds[0], bounds[1]),
+        p=None,
+        pairs=standing["pairs"],
+        verdict=standing["verdict"],
+        cases_needed=standing["cases_needed"],
+        margin=facts["smaller_than"],
+        confidence=facts["confidence"],
+        interval_method="repeated, group-sequential",
+        test_method="",
+    )
 
 
 def side_by_side(parts: Sequence[ScoreColumns], variants: Sequence[str]) -> ScoreColumns:

@@ -47,6 +47,9 @@ def run_line(view: RunView) -> Text:
     parts.append(
         "repeats exactly" if all(r.header.get("repeats_exactly") for r in view.runs) else "repeats in distribution"
     )
+    for facts in (run.header.get("stopping") for run in view.runs):
+        if facts and facts["cases_asked"] < facts["cases"]:
+            parts.append(f"{f.plural(facts['cases'] - facts['cases_asked'], 'case')} of {facts['cases']:,} not asked")
     open_runs = [f"{f.one_line(run.id)} is {run.status}" for run in view.runs if run.status != "complete"]
     if open_runs:
         parts.append(f"incomplete ({', '.join(open_runs)}): these numbers may still change")
@@ -54,7 +57,8 @@ def run_line(view: RunView) -> Text:
 
 
 def compare_table(view: RunView, scorer: ScorerView) -> Table:
-    """Each variant against the reference by one scorer: difference, interval drawn, p-value, verdict."""
+    """Each variant against the reference by one scorer: difference, interval drawn, p-value, verdict; below it which
+    one is best, and what these cases can show."""
     unit = "" if scorer.kind == "number" else ", points"
     reference = f.one_line(view.labels.get(view.reference or "", "–"))
     table = _table(f"{f.one_line(scorer.name)}: difference to {reference}{unit}")
@@ -64,7 +68,6 @@ def compare_table(view: RunView, scorer: ScorerView) -> Table:
         bar = ""
         if row.interval is not None and row.difference is not None:
             bar = text_bar(row.interval[0], row.difference, row.interval[1], *drawn)
-        more = f" ({row.more_cases:,} more cases)" if row.more_cases else ""
         table.add_row(
             _text(view.labels[row.variant]),
             f.difference(row),
@@ -72,8 +75,10 @@ def compare_table(view: RunView, scorer: ScorerView) -> Table:
             f.p_value(row.p),
             f"{row.wins}/{row.losses}/{row.ties}",
             f"{row.pairs:,}",
-            Text(row.verdict + more, VERDICT_STYLE.get(row.verdict, "")),
+            Text(f.verdict(row), VERDICT_STYLE.get(row.verdict, "")),
         )
+    if scorer.standing:
+        table.caption, table.caption_justify = Text(scorer.standing, "dim"), "left"
     return table
 
 
@@ -128,8 +133,9 @@ def _score_table(view: RunView, scorer: ScorerView, whole: bool) -> Table:
     """Numbers and verdicts are kept whole; the variants' names fold where the terminal is narrow."""
     table = Table(title=_title(view, scorer), title_justify="left", header_style="bold")
     table.add_column("variant", overflow="fold", min_width=10)
-    for name in ("mean", "difference", "verdict"):
+    for name in ("mean", "difference"):
         table.add_column(name, no_wrap=whole, overflow="fold")
+    table.add_column("verdict", overflow="fold", min_width=10)
     table.add_column("cases", justify="right", no_wrap=whole)
     compared = {row.variant: row for row in scorer.comparisons}
     for variant, summary in zip(view.variants, scorer.summaries, strict=True):
@@ -139,7 +145,7 @@ def _score_table(view: RunView, scorer: ScorerView, whole: bool) -> Table:
             _text(variant.label),
             Text(f.estimate(summary)),
             Text(f.difference(row) if row else ""),
-            Text(verdict, VERDICT_STYLE.get(verdict, "")),
+            Text(f.verdict(row) if row else verdict, VERDICT_STYLE.get(verdict, "")),
             f"{summary.cases:,}",
         )
     return table

@@ -3,8 +3,9 @@
 Rows are read as a stream; only the HTML report keeps some of them in memory, and caps how many.
 
 JSON, `workbench-report/1`: {schema, run, reference, variants: [{…, usage}], scorers: [{name, kind, summaries,
-comparisons, sentence}], trials: [{trial_id, …, output, scores}]}; field names are those of the records, what is
-not finite or not known is null.
+comparisons, sentence, ranking, sees, standing}], gates: {answer, results, notes} or null, trials: [{trial_id, …,
+output, scores}]}; field names are those of the records, what is not finite or not known is null; `views/schema.py`
+is its JSON Schema.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from workbench.errors import UnknownName, UseError
 from workbench.records import Json
 from workbench.store.runs import TrialRow
 from workbench.views import format as f
+from workbench.views.gates import gate_lines
 from workbench.views.html import html_report
 from workbench.views.model import RunView, ScorerView
 from workbench.views.plain import json_text, plain
@@ -35,7 +37,11 @@ def write_report(view: RunView, rows: Iterable[TrialRow], to: str, target: Path 
     where the path can't be written."""
     if to not in WRITERS:
         raise UnknownName("report form", to, WRITERS)
-    chunks = WRITERS[to](view, rows)
+    write_chunks(WRITERS[to](view, rows), target)
+
+
+def write_chunks(chunks: Chunks, target: Path | TextIO) -> None:
+    """Writes a text in pieces; a path is replaced only once all are written. Raises UseError where it can't be."""
     if not isinstance(target, Path):
         _write(chunks, target)
         return
@@ -53,8 +59,13 @@ def markdown_report(view: RunView, rows: Iterable[TrialRow]) -> Chunks:
         yield "**Incomplete: the numbers may still change.**\n\n"
     for scorer in view.scorers:
         yield markdown_text(scorer.sentence) + "\n\n"
+        if scorer.standing:
+            yield markdown_text(scorer.standing) + "\n\n"
         yield from _markdown_table(view, scorer)
         yield "\n"
+    for line in gate_lines(view.gates) if view.gates else ():
+        yield f"- {markdown_text(line)}\n"
+    yield "\n" if view.gates else ""
     yield "| variant | prompt | model | trials | failed | tokens | cost |\n|---|---|---|--:|--:|--:|--:|\n"
     for v in view.variants:
         used = view.usage.get(v.id)
@@ -69,7 +80,8 @@ def view_json(view: RunView) -> dict[str, Json]:
     """All of a report but the trials."""
     variants = [{**plain(v), "usage": plain(view.usage.get(v.id))} for v in view.variants]
     head: dict[str, Json] = {"schema": "workbench-report/1", "run": plain(view.run), "reference": view.reference}
-    return head | {"variants": variants, "scorers": plain(view.scorers)}
+    gates = None if view.gates is None else {"answer": view.gates.answer, **plain(view.gates)}
+    return head | {"variants": variants, "scorers": plain(view.scorers), "gates": gates}
 
 
 def json_report(view: RunView, rows: Iterable[TrialRow]) -> Chunks:
@@ -146,7 +158,7 @@ def _markdown_table(view: RunView, scorer: ScorerView) -> Chunks:
         row = compared.get(s.variant)
         cells = [markdown_text(labels.get(s.variant, s.variant)), markdown_text(f.estimate(s))]
         if row is not None:
-            cells += [markdown_text(f.difference(row)), markdown_text(f.p_value(row.p)), row.verdict]
+            cells += [markdown_text(f.difference(row)), markdown_text(f.p_value(row.p)), f.verdict(row)]
         else:
             cells += ["", "", "reference" if s.variant == view.reference else ""]
         yield _row([*cells, f"{s.cases:,}"])

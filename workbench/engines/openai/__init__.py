@@ -19,6 +19,7 @@ and its waiting for a turn after refusals, may take ten times as long. `retries`
     keys       addresses and keys                 wire              what the forms share
     limiter    how fast to ask                    client            one call
     faults     what went wrong                    session           many calls, in an event loop
+    batch      many requests in one file, answered later
 """
 
 from workbench.engines.openai.engine import OpenAIEngine

@@ -41,8 +41,12 @@ class Place:
 
     @property
     def url(self) -> str:
+        return self.at(self.form.PATH)
+
+    def at(self, path: str) -> str:
+        """The URL of a path of the API."""
         query = f"?{urlencode({'api-version': self.api_version})}" if self.api_version else ""
-        return f"{self.address}{self.form.PATH}{query}"
+        return f"{self.address}{path}{query}"
 
     @property
     def headers(self) -> dict[str, str]:

@@ -7,13 +7,14 @@ import math
 import queue
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
-from workbench.engines.base import Capabilities, Piece, Requests
-from workbench.engines.openai import chat, responses
+from workbench.engines.base import BatchHost, Capabilities, Piece, Requests
+from workbench.engines.openai import chat, embeddings, responses
+from workbench.engines.openai.batch import open_host
 from workbench.engines.openai.client import Place
 from workbench.engines.openai.hosts import HOSTS, host_name
 from workbench.engines.openai.keys import address, read_key
@@ -25,7 +26,7 @@ from workbench.records import Json, Model, Output, Request
 
 _SETTINGS = ("model", "base_url", "api_key_env", "api_version", "api", "server", "seed", "stream")
 _LIMITS = {"concurrency": None, "timeout": 60, "retries": 5, "requests_per_minute": None}
-_FORMS = {"chat": cast(Form, chat), "responses": cast(Form, responses)}
+_FORMS = {"chat": cast(Form, chat), "responses": cast(Form, responses), "embeddings": cast(Form, embeddings)}
 _OURS = {"model": "models", "messages": "the prompt", "input": "the prompt", "n": "repeats"}
 _OURS |= {"stream": "the model's option `stream`", "tools": "the prompt", "logprobs": "the suite's `logprobs`"}
 _OURS |= {"top_logprobs": "the suite's `logprobs`"}
@@ -46,20 +47,23 @@ class OpenAIEngine:
         self._limiter = _limiter(self.address, self.name, limits)
         self._retries = 0
         host, form = self._plan.host, self._plan.place.form
+        embeds = form is _FORMS["embeddings"]
         self.capabilities = Capabilities(
+            chat=not embeds,
             seeds=host.seeds,
-            logprobs=host.logprobs,
-            schema=host.schema,
-            tools=True,
-            images=True,
+            logprobs=0 if embeds else host.logprobs,
+            schema=host.schema and not embeds,
+            tools=not embeds,
+            images=not embeds,
+            embeddings=embeds,
             params=None,
         )
         self._refused = host.refused | form.REFUSED
 
     @property
     def identity(self) -> str:
-        form = "" if self._plan.place.form is _FORMS["chat"] else "/responses"
-        return f"openai:{self.name}@{self.address}{form}"
+        form = self._plan.place.form
+        return f"openai:{self.name}@{self.address}{'' if form is _FORMS['chat'] else form.PATH}"
 
     def check_params(self, params: Mapping[str, Json]) -> None:
         """Refuses what is no parameter, and what the host is known not to take; the rest is the server's to say."""
@@ -89,6 +93,12 @@ class OpenAIEngine:
     def history(self) -> list[Change]:
         """How the limit changed, and why."""
         return list(self._limiter.history)
+
+    def open_batches(self) -> AbstractContextManager[BatchHost]:
+        """See `engines.base.Batching`."""
+        if not self._plan.host.batches:
+            raise ModelError(f"{self.address} (model '{self.name}') takes no batches in OpenAI's form")
+        return open_host(self._plan)
 
     def close(self) -> None:
         """Holds nothing: each `generate` opens its own connections."""

@@ -35,12 +35,15 @@ class Host:
     """Parameters that it refuses or ignores."""
     key_header: str | None = None
     """The header that takes the key; None: `Authorization: Bearer`."""
+    batches: bool = False
+    """Takes batches as OpenAI does (https://platform.openai.com/docs/guides/batch): files, then batches of
+    them, at the same address. Azure, Gemini, Anthropic and others that have batches of another kind do not."""
 
 
 HOSTS: Mapping[str, Host] = MappingProxyType(
     {
         # https://platform.openai.com/docs/api-reference/chat/create: `seed` is deprecated there
-        "openai": Host("max_completion_tokens", seeds=False, n=True, refused=LOCAL_SAMPLERS),
+        "openai": Host("max_completion_tokens", seeds=False, n=True, refused=LOCAL_SAMPLERS, batches=True),
         # https://learn.microsoft.com/azure/ai-foundry/openai/reference
         "azure": Host("max_completion_tokens", n=True, refused=LOCAL_SAMPLERS, key_header="api-key"),
         # https://ai.google.dev/gemini-api/docs/openai
@@ -63,7 +66,7 @@ HOSTS: Mapping[str, Host] = MappingProxyType(
         "vllm": Host(n=True, refused=frozenset({"mirostat", "mirostat_eta", "mirostat_tau", "repeat_penalty"})),
         # https://github.com/ggml-org/llama.cpp/tree/master/tools/server
         "llama-server": Host(),
-        "other": Host(),
+        "other": Host(batches=True),
     }
 )
 _NAMES = {

@@ -61,8 +61,8 @@ class Call:
     """What it is thought to cost at most."""
     tries: int = 0
     """Tries that ended in a fault."""
-    unconnected: int = 0
-    """… of which no connection came about."""
+    down_since: float | None = None
+    """When the first of the latest tries began that found no connection; None: the last one found one."""
     since: float = field(default_factory=time.monotonic)
     told: bool = False
     """Some text of it has been told."""
@@ -79,8 +79,9 @@ class Session:
         self._running: dict[Call, asyncio.Task[None]] = {}
         self._numbers = itertools.count()
         self._idle = asyncio.Event()
-        self._connected = 0.0
-        """When an answer or a refusal last came: the address is not down."""
+        self._reached = 0.0
+        """When the latest try began that found a connection. Not when it was answered: an address that goes
+        down may still answer what it has begun."""
         self._ended = False
         """No request can be answered: the group of tasks is closing and takes no more."""
         self.retries = 0
@@ -150,6 +151,7 @@ class Session:
     async def _ask(self, call: Call, ticket: Ticket) -> None:
         """One try of a call."""
         request, now = call.requests[0], time.monotonic
+        began = now()
         streams = self._plan.streams or request.stream
 
         def on_text(text: str) -> None:
@@ -164,13 +166,17 @@ class Session:
             raise
         except Trouble as trouble:
             self._note(trouble, ticket)
+            if trouble.unreachable:
+                call.down_since = call.down_since or began
+            else:
+                call.down_since, self._reached = None, max(self._reached, began)
             try:
                 self._settle(call, trouble)
             except EngineError:
                 self._ended = True
                 raise
         else:
-            self._connected = now()
+            self._reached = max(self._reached, began)
             self._limiter.answered(ticket, now(), reply.quotas)
             self._deliver(call, reply)
         finally:
@@ -180,7 +186,7 @@ class Session:
     def _deliver(self, call: Call, reply: Reply) -> None:
         wanted, choices = call.requests, reply.answer.choices
         timing: Timing = reply.timing
-        for output in outputs(wanted, reply.answer, timing, self._plan.price):
+        for output in outputs([r.id for r in wanted], reply.answer, timing, self._plan.price):
             self._tell(output)
         for missing in wanted[len(choices) :]:  # the host gave fewer answers than were asked for
             self._add([missing])
@@ -188,8 +194,6 @@ class Session:
     def _note(self, trouble: Trouble, ticket: Ticket) -> None:
         """Tells the limiter."""
         now = time.monotonic()
-        if not trouble.unreachable:
-            self._connected = now
         if trouble.effect == "crowded":
             self._limiter.refused(ticket, now, trouble.wait, trouble.quotas)
         elif trouble.effect == "faulty":
@@ -206,7 +210,6 @@ class Session:
         if trouble.wait is not None and trouble.wait > patience:
             reason = f"asks to wait {trouble.wait:.0f} s: {trouble.message}"
             raise EngineError(f"{place.address} {reason}; resume the run then")
-        call.unconnected += trouble.unreachable
         waited = time.monotonic() - call.since
         if trouble.effect == "crowded":  # no fault of the call: it waits for its turn
             again = self._plan.retries > 0 and waited + (trouble.wait or 0.0) < patience
@@ -218,7 +221,7 @@ class Session:
             wait = 0.0 if trouble.effect == "crowded" else max(trouble.wait or 0.0, backoff(call.tries))
             heapq.heappush(self._later, (time.monotonic() + wait, next(self._numbers), call))
             return
-        if call.unconnected == call.tries > 0 and self._connected < call.since:
+        if call.down_since is not None and self._reached < call.down_since:
             raise EngineError(f"{place.address} is down: {trouble.message}; start it, then resume the run")
         for request in call.requests:
             self._tell(failed(request, trouble.kind, trouble.message, retry=trouble.again))

@@ -34,6 +34,7 @@ class Choice:
     logprobs: Sequence[Json] = ()
     tool_calls: Sequence[Json] = ()
     refusal: str | None = None
+    embedding: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ class Form(Protocol):
 class Timing:
     """Seconds of the call that answered, without waiting for a turn."""
 
-    whole: float
+    whole: float | None
+    """None: answered in a batch, where a call has no time of its own."""
     first: float | None = None
 
 
@@ -105,25 +107,26 @@ def read_answer(form: Form, raw: bytes) -> Answer:
 
 
 def outputs(
-    requests: Sequence[Request], answer: Answer, timing: Timing, price: Mapping[str, float] | None
+    requests: Sequence[str], answer: Answer, timing: Timing, price: Mapping[str, float] | None
 ) -> Iterator[Output]:
-    """An output for each request that the answer has a choice for.
+    """An output for each request, by its id, that the answer has a choice for.
 
     Tokens of a call with several answers are told only together; they are divided, so that sums are the bill.
     """
     usage, count = answer.usage, len(requests)
-    paid = cost(price, usage.prompt, usage.output)
+    paid = cost(price, usage.prompt, usage.output, usage.cached or 0)
     for position, (request, choice) in enumerate(zip(requests, answer.choices, strict=False)):
         extra = {
             "model": answer.model,
             "system_fingerprint": answer.fingerprint,
             "refusal": choice.refusal,
+            "embedding": choice.embedding,
             "reasoning_tokens": _share(usage.reasoning, count, position) or None,
             "cached_tokens": _share(usage.cached, count, position) or None,
             "answers_of_call": count if count > 1 else None,
         }
         yield Output(
-            request.id,
+            request,
             choice.text,
             choice.finish,
             prompt_tokens=_share(usage.prompt, count, position),

@@ -1,5 +1,53 @@
-"""The app's screens, one a file. Each reads the store; nothing that a model wrote is rendered as HTML or Markdown."""
+"""The app's screens, one a file. What a model wrote is shown as text; as Markdown only on demand (`page.safe_markdown`).
 
-from workbench.views.screens.runs import show
+This module is their frame: it refuses unsafe settings, shows the sidebar and runs the screen that the address names.
+"""
 
-__all__ = ["show"]
+from __future__ import annotations
+
+import streamlit as st
+
+from workbench.views.screens import compare, journey, judge, models, playground, prompts, runs, sweep
+from workbench.views.screens.access import may_show
+from workbench.views.screens.page import SCREENS
+from workbench.views.screens.sidebar import sidebar
+
+PAGES = {
+    "journey": ("Journey", journey.show),
+    "prompts": ("Prompts", prompts.show),
+    "playground": ("Playground", playground.show),
+    "sweep": ("Sweep", sweep.show),
+    "compare": ("Compare", compare.show),
+    "judge": ("Judge by eye", judge.show),
+    "models": ("Models", models.show),
+    "runs": ("Runs", runs.show),
+}
+"""Screen, as the address names it → its title and its page, in the order of a day's work.
+
+Without icons: Streamlit would fetch the page's icon for the browser's tab from a host of Google's."""
+
+STYLE = """<style>
+[data-testid=stMainBlockContainer] { padding-top: 3.5rem }
+.words, .foreign { overflow-wrap: anywhere; overflow-x: auto }
+.words, .foreign pre { white-space: pre-wrap }
+.words ins { background: rgba(0, 158, 115, .18) }
+.words del { background: rgba(213, 94, 0, .18) }
+</style>"""
+"""Ours, and constant: less air above the title; words that differ (`board.diff_html`) and foreign Markdown, never wider than
+their place."""
+
+
+def show() -> None:
+    """The page that the address names, in its frame."""
+    st.set_page_config(page_title="Workbench", layout="wide")
+    if not may_show():
+        return
+    pages = {
+        name: st.Page(page, title=title, url_path=name, default=name == "journey")
+        for name, (title, page) in PAGES.items()
+    }
+    st.session_state[SCREENS] = pages
+    chosen = st.navigation(list(pages.values()))
+    st.html(STYLE)
+    sidebar()
+    chosen.run()

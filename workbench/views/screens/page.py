@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import streamlit as st
 
-from workbench.define.project import load_project
+from workbench.define.project import Project, load_project
 from workbench.errors import WorkbenchError
 from workbench.store.database import Database
-from workbench.views.format import one_line, printable
+from workbench.views.export import Rows, csv_table, markdown_table
+from workbench.views.format import one_line, printable, shorten
+from workbench.views.markdown import safe_html
 
 PROJECT, STORE = "WORKBENCH_PROJECT", "WORKBENCH_STORE"
 """Environment variables by which `workbench ui` hands on its options; without them the project is found upwards."""
+SCREENS = "screens"
+"""Where the session keeps the pages by name, for `open_screen`."""
 
 
 @contextmanager
@@ -33,12 +37,26 @@ def errors_shown() -> Iterator[None]:
         st.error(literal(str(error)))
 
 
+def open_project() -> Project:
+    """The project that the app was started for. Raises WorkbenchError."""
+    return load_project(Path(os.environ[PROJECT]) if PROJECT in os.environ else None)
+
+
+def open_database() -> Database:
+    """The project's store; the caller closes it. Raises WorkbenchError."""
+    return Database.open(os.environ.get(STORE) or open_project().store_url)
+
+
 @contextmanager
 def open_store() -> Iterator[Any]:
     """A connection to the project's store, for one pass over the page. Raises WorkbenchError."""
-    project = load_project(Path(os.environ[PROJECT]) if PROJECT in os.environ else None)
-    with closing(Database.open(os.environ.get(STORE) or project.store_url)) as database, database.read() as connection:
+    with closing(open_database()) as database, database.read() as connection:
         yield connection
+
+
+def open_screen(name: str, **address: str) -> NoReturn:
+    """Leaves for another screen, with what its address says: `open_screen("compare", runs=run.id)`."""
+    st.switch_page(st.session_state[SCREENS][name], query_params=address)
 
 
 def literal(text: str) -> str:
@@ -55,11 +73,87 @@ def plain_text(text: str) -> None:
     st.text(printable(text))
 
 
+def safe_markdown(text: str) -> None:
+    """Foreign Markdown, for whoever asks for it: raw HTML, images and links stay text."""
+    st.html(f'<div class="foreign">{safe_html(text)}</div>')
+
+
 def choose(label: str, name: str, options: Mapping[str, str], default: str) -> str:
     """A drop-down whose choice is the URL's `name`; `options` are titles by value, shown as text."""
     wanted = st.query_params.get(name)
     st.session_state[name] = wanted if wanted in options else default
     return st.selectbox(label, list(options), format_func=options.__getitem__, key=name, on_change=_keep, args=(name,))
+
+
+def choose_view(name: str, options: Mapping[str, str]) -> str:
+    """Parts of a screen, one shown at a time; the first where the address names none."""
+    wanted = st.query_params.get(name)
+    st.session_state[name] = wanted if wanted in options else next(iter(options))
+    return str(
+        st.segmented_control(
+            "Part of the screen", list(options), format_func=options.__getitem__, key=name, required=True,
+            on_change=_keep, args=(name,), label_visibility="collapsed",
+        )
+    )  # fmt: skip
+
+
+def choose_several(
+    label: str, name: str, options: Mapping[str, str], default: Sequence[str], help: str = ""
+) -> list[str]:
+    """Several of the options; the address has them with commas between."""
+    wanted = [value for value in st.query_params.get(name, "").split(",") if value in options]
+    st.session_state[name] = wanted or list(default)
+
+    def keep() -> None:
+        go_to(name, ",".join(st.session_state[name]))
+
+    titles = options.__getitem__
+    return list(st.multiselect(label, list(options), format_func=titles, key=name, on_change=keep, help=help or None))
+
+
+def switch(label: str, name: str) -> bool:
+    """On or off; the address names it while it is on."""
+    st.session_state[name] = st.query_params.get(name) == "1"
+
+    def keep() -> None:
+        if st.session_state[name]:
+            go_to(name, "1")
+        else:
+            st.query_params.pop(name, None)
+
+    return st.toggle(label, key=name, on_change=keep)
+
+
+def page_number(name: str = "page") -> int:
+    """The address's page, from 0."""
+    wanted = st.query_params.get(name, "1")
+    return max(0, int(wanted) - 1) if wanted.isascii() and wanted.isdigit() and len(wanted) < 7 else 0
+
+
+def pager(page: int, size: int, more: bool, what: str, name: str = "page") -> None:
+    """Previous and next, where there is more than one page."""
+    if not page and not more:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Previous", key=f"{name} before", disabled=not page, on_click=go_to, args=(name, str(page)))
+        st.text(f"{what} from {page * size + 1:,}, {size} at a time")
+        st.button("Next", key=f"{name} after", disabled=not more, on_click=go_to, args=(name, str(page + 2)))
+
+
+def block(text: str, limit: int) -> None:
+    """Text with every space and newline that it has (the element takes one newline off each end), cut at `limit`."""
+    st.code(f"\n{printable(shorten(text, limit))}\n", language=None, wrap_lines=True)
+
+
+def exports(rows: Callable[[], Rows], name: str) -> None:
+    """Buttons that give what is shown as files, made when they are asked for."""
+    with st.container(horizontal=True):
+        st.download_button(
+            "CSV", lambda: csv_table(rows()), f"{name}.csv", "text/csv", key=f"csv {name}", type="tertiary"
+        )
+        st.download_button(
+            "Markdown", lambda: markdown_table(rows()), f"{name}.md", "text/markdown", key=f"md {name}", type="tertiary"
+        )
 
 
 def go_to(name: str, value: str, *forget: str) -> None:

@@ -1,0 +1,306 @@
+"""Scorers that ask models: a second wave of requests, about outputs that are there.
+
+Judging goes the way of the first wave: request id → store → dispatcher → committed before it counts. A scorer
+is tried; where it lacks answers (`Wanting`) these are looked up or asked, then it is tried again, so that parts
+of other scorers ask no more than they need, and a run that is taken up asks only for what is missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event
+
+from workbench.define.library import Library
+from workbench.define.project import Project, load_project
+from workbench.define.prompt import render_prompt
+from workbench.engines.base import Engine
+from workbench.errors import WorkbenchError
+from workbench.models import open_models, with_price
+from workbench.records import Json, Model, Output, Prompt, Request
+from workbench.run.budget import Budget, Use, worst_use
+from workbench.run.plan import Asked, identified
+from workbench.run.send import Dispatcher
+from workbench.scorers.base import Rubric, Wanting
+from workbench.store import recording
+from workbench.store.database import Database
+
+AHEAD = 1000
+"""How many requests are lined up at least."""
+AT_ONCE = 256
+"""How many jobs are tried together: their requests are looked up at once, and seen as one block."""
+FIRST_BLOCK = 2_000_000
+"""Blocks of the first wave and of latency measurements have lower numbers."""
+GATHER_SECONDS = 0.01
+
+Ask = Callable[[Sequence[Request]], list[Output]]
+Job = Callable[[Ask], None]
+"""Does its work with what it asks for; raises Wanting for what is lacking, and is tried again when that is there."""
+
+
+@dataclass(slots=True)
+class Judging:
+    """What asking for judgements took; one object, brought up to date in place."""
+
+    planned: int = 0
+    """Scores to make."""
+    made: int = 0
+    kept: int = 0
+    """Scores that were there already, on the same terms: nothing was asked for them."""
+    requests: int = 0
+    """Requests that were asked and answered now, failures among them."""
+    reused: int = 0
+    """Requests that the store had an answer to."""
+    failed: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    """US dollars."""
+    unpriced: int = 0
+    """Requests answered now whose price is unknown."""
+    stopped_by: str = ""
+    """Which budget ended it, in words."""
+    unscored: Counter[str] = field(default_factory=Counter)
+    """What scorers complained of, counted; such scores are made at the next run."""
+
+    @property
+    def done(self) -> int:
+        return self.made + self.kept + self.unscored.total()
+
+
+class Desk:
+    """`scorers.base.Desk` of a project: opens a model, or reads a prompt, when a scorer first names it."""
+
+    def __init__(self, root: Path, models: Mapping[str, Model]) -> None:
+        """`models` are a suite's own, which go before the project's."""
+        self._root = root
+        self.models = dict(models)
+        """By alias: those given, and those that were asked for."""
+        self.engines: dict[str, Engine] = {}
+        self.prompts: dict[str, Prompt] = {}
+        """By revision."""
+
+    @cached_property
+    def _project(self) -> Project:
+        return load_project(self._root)
+
+    def engine(self, alias: str) -> Engine:
+        if alias not in self.engines:
+            self.models[alias] = with_price(self.models.get(alias) or self._project.model(alias))
+            self.engines |= open_models({alias: self.models[alias]})
+        return self.engines[alias]
+
+    def rubric(self, name: str) -> Rubric:
+        prompt = Library(self._project.library_root, self._project.references).find(name)
+        self.prompts[prompt.revision] = prompt
+        return Rubric(
+            prompt.name,
+            prompt.revision,
+            {i.name: i.default for i in prompt.inputs},
+            frozenset(i.name for i in prompt.inputs if i.required and i.default is None and prompt.strict),
+            prompt.options,
+            partial(render_prompt, prompt),
+        )
+
+    def worst_case(self, request: Request) -> Use:
+        engine = self.engines[request.model]
+        return worst_use(request, None if engine.in_process else self.models[request.model].price)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What asking works with."""
+
+    database: Database
+    run: str
+    """What outputs are kept under: a run's id, or what else they were asked for."""
+    engines: Mapping[str, Engine]
+    budgets: Sequence[Budget] = ()
+    newer_than: str = ""
+    """Answers older than this time (ISO 8601, UTC) are not reused."""
+    stop: Event = field(default_factory=Event)
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A job that waits for answers."""
+
+    job: Job
+    told: dict[str, Output] = field(default_factory=dict)
+    lacking: dict[str, Request] = field(default_factory=dict)
+
+
+class Asker:
+    """Does jobs that ask. Lives in one thread, the store's writer."""
+
+    def __init__(self, room: Room, dispatcher: Dispatcher, judging: Judging) -> None:
+        self._room, self._dispatcher, self._judging = room, dispatcher, judging
+        self._asked = {alias: Asked(e.identity, e.capabilities) for alias, e in room.engines.items()}
+        self._waiting: dict[str, list[_Open]] = {}
+        """Request id → the jobs that wait for it."""
+        self._pending: deque[tuple[int, Request]] = deque()
+        self._flying: set[str] = set()
+        self._arrived: SimpleQueue[tuple[Request, Future[Output]]] = SimpleQueue()
+        self._blocks = itertools.count(FIRST_BLOCK)
+
+    def drive(self, jobs: Iterable[Job], each_turn: Callable[[], None] = lambda: None) -> None:
+        """Does all jobs, or as many as can be done before the stop or a budget's end."""
+        left = iter(jobs)
+        try:
+            self._drive(left, each_turn)
+        except WorkbenchError:
+            self._dispatcher.cancel()
+            while self._flying:  # what comes in while the engines give back is kept
+                self._keep(self._take(0.2))
+            raise
+
+    def _drive(self, jobs: Iterator[Job], each_turn: Callable[[], None]) -> None:
+        exhausted = False
+        while not exhausted or self._waiting:
+            while not exhausted and len(self._waiting) < AHEAD and not self._room.stop.is_set():
+                batch = [_Open(job) for job in itertools.islice(jobs, AT_ONCE)]
+                exhausted = not batch
+                self._try(batch)
+                each_turn()
+            self._submit()
+            if self._waiting and not self._judging.stopped_by:
+                late = (budget.out_of_time for budget in self._room.budgets)
+                self._judging.stopped_by = next(filter(None, late), "")
+            if self._room.stop.is_set() or self._judging.stopped_by:
+                self._dispatcher.cancel(calls_too=self._room.stop.is_set())
+                for _, request in self._pending:
+                    self._waiting.pop(request.id, None)
+                self._pending.clear()
+                exhausted = True
+            if self._waiting:
+                self._receive(self._take(0.2))
+            each_turn()
+
+    def _try(self, batch: Sequence[_Open]) -> None:
+        """Tries jobs until each is done or waits for answers that the store lacks."""
+        block = next(self._blocks)
+        while batch:
+            wanting = [waits for waits in batch if self._lacks(waits)]
+            known = self._known([i for waits in wanting for i in waits.lacking if i not in self._waiting])
+            self._judging.reused += len(known)
+            batch = []
+            for waits in wanting:
+                waits.told |= {i: known[i] for i in waits.lacking if i in known}
+                waits.lacking = {i: request for i, request in waits.lacking.items() if i not in known}
+                for missing, request in waits.lacking.items():
+                    if missing not in self._waiting:
+                        self._pending.append((block, request))
+                    self._waiting.setdefault(missing, []).append(waits)
+                if not waits.lacking:
+                    batch.append(waits)
+
+    def _lacks(self, waits: _Open) -> bool:
+        """Tries a job; what it lacks is noted with it."""
+
+        def ask(requests: Sequence[Request]) -> list[Output]:
+            asked = [identified(request, self._asked[request.model]) for request in requests]
+            missing = [request for request in asked if request.id not in waits.told]
+            if missing:
+                raise Wanting(missing)
+            return [waits.told[request.id] for request in asked]
+
+        try:
+            waits.job(ask)
+        except Wanting as wanting:
+            waits.lacking = {request.id: request for request in wanting.requests}
+            return True
+        return False
+
+    def _known(self, ids: Sequence[str]) -> dict[str, Output]:
+        with self._room.database.read() as connection:
+            return {i: kept.output for i, kept in recording.known(connection, ids, self._room.newer_than).items()}
+
+    def _submit(self) -> None:
+        """Asks what waits, as far as the budgets allow."""
+        asked: list[tuple[int, Request]] = []
+        while self._pending and not self._room.stop.is_set():
+            _, request = self._pending[0]
+            why = next((why for budget in self._room.budgets if (why := budget.passed_by(request))), "")
+            if why:  # answers may take less than their worst case: only with none under way it is the end
+                self._judging.stopped_by = "" if self._flying else why
+                break
+            asked.append(self._pending.popleft())
+            self._flying.add(request.id)
+            for budget in self._room.budgets:
+                budget.ask(request)
+        for (_, request), future in zip(asked, self._dispatcher.submit_all(asked), strict=True):
+            future.add_done_callback(partial(self._arrive, request))
+
+    def _arrive(self, request: Request, future: Future[Output]) -> None:
+        self._arrived.put((request, future))
+
+    def _take(self, wait: float) -> list[tuple[Request, Future[Output]]]:
+        """Waits a moment for the first arrival, then takes all that are there."""
+        arrived = []
+        try:
+            arrived.append(self._arrived.get(timeout=wait))
+            time.sleep(GATHER_SECONDS)
+            while True:
+                arrived.append(self._arrived.get_nowait())
+        except Empty:
+            return arrived
+
+    def _receive(self, arrived: Sequence[tuple[Request, Future[Output]]]) -> None:
+        """Commits what has arrived, then tries the jobs that waited for it; raises what an engine raised."""
+        ready: dict[_Open, None] = {}
+        for output in self._keep(arrived):
+            for waits in self._waiting.pop(output.request_id, ()):
+                waits.told[output.request_id] = output
+                waits.lacking.pop(output.request_id, None)
+                if not waits.lacking:
+                    ready[waits] = None
+        self._try(list(ready))
+        for _, future in arrived:
+            if error := future.exception():
+                raise error
+
+    def _keep(self, arrived: Sequence[tuple[Request, Future[Output]]]) -> list[Output]:
+        """Commits the outputs in one transaction; a cancelled request has none, and nobody waits for it any more."""
+        answered: list[tuple[Request, str, Output]] = []
+        for request, future in arrived:
+            self._flying.discard(request.id)
+            if future.exception() is not None:
+                continue
+            output = future.result()
+            for budget in self._room.budgets:
+                budget.settle(output)
+            if output.failure and output.failure.kind == "cancelled":
+                self._waiting.pop(request.id, None)
+            else:
+                answered.append((request, self._asked[request.model].identity, output))
+        if answered:
+            with self._room.database.write() as connection:
+                recording.keep(connection, self._room.run, answered)
+                recording.beat(connection, self._room.run)
+        for request, _, output in answered:
+            self._count(request, output)
+        return [output for _, _, output in answered]
+
+    def _count(self, request: Request, output: Output) -> None:
+        judging = self._judging
+        judging.requests += 1
+        judging.failed += output.failure is not None
+        judging.tokens += (output.prompt_tokens or 0) + (output.output_tokens or 0)
+        judging.cost += output.cost or 0.0
+        judging.unpriced += output.cost is None and not self._room.engines[request.model].in_process
+
+
+def project_budget(limits: Mapping[str, Json], database: Database, desk: Desk) -> list[Budget]:
+    """The project's budget, with all that its store has spent."""
+    if not limits.keys() & {"cost", "tokens"}:
+        return []
+    with database.read() as connection:
+        spent = Use(*recording.spent(connection))
+    what = "the project's budget"
+    return [Budget(limits.get("cost"), limits.get("tokens"), None, desk.worst_case, spent, what)]

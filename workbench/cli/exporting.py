@@ -1,0 +1,72 @@
+"""`workbench export`: prompts for other tools, runs for data tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from workbench.cli.session import Session
+from workbench.define.prompt import render_prompt
+from workbench.errors import UseError
+from workbench.interop.frames import load_runs, write_parquet
+from workbench.interop.langchain import to_langchain
+from workbench.interop.report import Left
+from workbench.records import Json
+from workbench.views.write import write_chunks
+
+
+@click.group("export")
+def export() -> None:
+    """Export a prompt, or the trials of a run."""
+
+
+@export.command()
+@click.argument("name")
+@click.option("--to", "form", type=click.Choice(["langchain", "messages"]), required=True)
+@click.option("--var", "given", multiple=True, metavar="NAME=VALUE", help="An input, for --to messages.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file; default: standard output.")
+@click.pass_obj
+def prompt(session: Session, name: str, form: str, given: tuple[str, ...], out: Path | None) -> None:
+    """Print the prompt NAME: as LangChain's JSON, or rendered as a list of messages."""
+    found = session.library.find(name)
+    if form == "langchain":
+        try:
+            text = to_langchain(found)
+        except Left as why:
+            raise UseError(f"prompt '{name}' can't be LangChain's: {why}") from why
+    else:
+        if bad := [pair for pair in given if "=" not in pair]:
+            raise UseError(f"--var {bad[0]} is no NAME=VALUE")
+        inputs: dict[str, Json] = {}
+        for declared in found.inputs:
+            if declared.default is None and declared.example is not None:
+                inputs[declared.name] = declared.example
+        inputs |= dict(pair.split("=", 1) for pair in given)
+        messages = [m.to_json() for m in render_prompt(found, inputs)]
+        text = json.dumps(messages, indent=2, ensure_ascii=False) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_chunks(iter([text]), out)
+        click.echo(out)
+
+
+@export.command()
+@click.argument("run")
+@click.option("--to", "form", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file; default: reports/RUN.FORMAT.")
+@click.pass_obj
+def run(session: Session, run: str, form: str, out: Path | None) -> None:
+    """Write the trials of RUN, one a row, with the columns of workbench.load_runs."""
+    database = session.database()
+    frame = load_runs(database, run)
+    path = out or session.project.root / "reports" / f"{frame['run'].iloc[0]}.{form}"
+    if form == "parquet":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(frame, path)
+    else:
+        lines = frame.to_json(orient="records", lines=True, force_ascii=False, date_format="iso")
+        write_chunks(iter([lines]), path)
+    click.echo(path)

@@ -1,0 +1,175 @@
+"""`workbench gate`, and what `run --gate` and the reports share with it: a run and its gates, judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workbench.cli.session import Session
+from workbench.define.baseline import Baseline, baseline_path, read_baseline
+from workbench.define.gates import Gate
+from workbench.define.suite import ENDINGS, load_suite, suite_names
+from workbench.errors import SuiteError, UseError
+from workbench.records import Run, Suite
+from workbench.registry import SCORERS
+
+PASSED, FAILED, COULD_NOT_FINISH, OPEN = 0, 1, 3, 4
+ANSWERS = {"pass": PASSED, "unchanged": PASSED, "fail": FAILED, "not enough data": OPEN}
+IN_DOUBT = {"pass": PASSED, "fail": FAILED, "4": OPEN}
+
+baseline_option = click.option(
+    "--baseline", "baseline_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="In place of evals/baselines/SUITE.json.",
+)  # fmt: skip
+in_doubt_option = click.option(
+    "--not-enough-data", "in_doubt", type=click.Choice(list(IN_DOUBT)), default="4", show_default=True,
+    help="The exit code where a gate can't be decided: that of pass, of fail, or 4.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A run with how its gates stand."""
+
+    run: Run
+    report: Any
+    """A `stats.gates.GateReport`."""
+    baseline: Baseline | None
+
+    def exit_code(self, in_doubt: str) -> int:
+        """1 where a gate failed, 3 for a run that is not whole, 4 (or what `in_doubt` says), 0."""
+        if unfinished(self.run):
+            return COULD_NOT_FINISH
+        code = ANSWERS[self.report.answer]
+        return IN_DOUBT[in_doubt] if code == OPEN else code
+
+
+@click.command()
+@click.argument("what", metavar="SUITE|RUN")
+@baseline_option
+@in_doubt_option
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
+@click.pass_obj
+def gate(session: Session, what: str, baseline_file: Path | None, in_doubt: str, as_json: bool) -> int:
+    """Judge a run by gates: those of the suite as its file stands now, or those that RUN had.
+
+    Of a SUITE its newest run is judged, if prompts, models and cases are still the same. No model is asked.
+    Exit codes: 0 pass, 1 a gate failed, 2 wrong use or a bad file, 3 the run is not whole, 4 not enough data.
+    """
+    from workbench.store import runs as stored
+
+    with session.database().read() as connection:
+        if what.endswith(ENDINGS) or what in suite_names(session.project):
+            suite = load_suite(what, session.project, session.library, SCORERS.names())
+            run, gates = _newest_run(connection, suite), suite.gates
+        else:
+            run = stored.get_run(connection, what)
+            gates = run.header.get("gates", ())
+        judged = judge(session, connection, run, gates, baseline_file)
+    for line in told(judged, as_json):
+        click.echo(line)
+    return judged.exit_code(in_doubt)
+
+
+def judge(
+    session: Session, connection: Any, run: Run, gates: Sequence[Mapping[str, Any]], baseline_file: Path | None = None
+) -> Judged:
+    """Raises UseError for a suite without gates, and what `check_gates` raises."""
+    from workbench.gate import check_gates
+
+    if not gates:
+        raise UseError(f"suite '{run.suite}' has no gates; add some, such as gates: [{{scorer: NAME, at_least: 0.8}}]")
+    resolved = [Gate.from_json(gate) for gate in gates]
+    baseline = baseline_of(session, run.suite, resolved, baseline_file)
+    shown = str(run.header.get("path") or "")
+    return Judged(run, check_gates(connection, run, resolved, baseline, session.project.root, shown), baseline)
+
+
+def baseline_of(session: Session, suite: str, gates: Sequence[Gate], given: Path | None = None) -> Baseline | None:
+    """The baseline that gates are held against; None where none asks for one, or there is none."""
+    if given is None and all(gate.against != "baseline" for gate in gates):
+        return None
+    return any_baseline(session, suite, given)
+
+
+def any_baseline(session: Session, suite: str, given: Path | None = None) -> Baseline | None:
+    """The baseline of a suite, or of the file given; None where the suite has none."""
+    path = given or baseline_path(session.project.evals_root, suite)
+    if given is None and not path.is_file():
+        return None
+    return read_baseline(path, str(given) if given else session.project.shown(path))
+
+
+def before_run(session: Session, suite: Suite, gated: bool, baseline_file: Path | None) -> list[str]:
+    """What is said of a suite's gates before anything is asked: what they can't show with so many cases.
+
+    Where the run is to be judged (`gated`), raises SuiteError for what would keep it from it: no gates, or no
+    baseline where one is needed."""
+    from workbench.gate import missing_baseline, notes_before
+
+    gates = [Gate.from_json(gate) for gate in suite.gates]
+    if not gates:
+        if gated:
+            raise SuiteError("has no gates to judge a run by; add some, or leave --gate out", suite.path)
+        return []
+    baseline = baseline_of(session, suite.name, gates, baseline_file)
+    needing = [gate for gate in gates if gate.against == "baseline"]
+    if gated and needing and baseline is None:
+        raise SuiteError(missing_baseline(suite.name), suite.path, needing[0].line)
+    notes = notes_before(gates, len(suite.cases), suite.repeats, baseline)
+    return notes if gated else [*notes, "gates are judged with --gate, or later: workbench gate RUN"]
+
+
+def after_run(session: Session, run_id: str, baseline_file: Path | None) -> Judged:
+    """The gates of a run that has just ended."""
+    from workbench.store import runs as stored
+
+    with session.database().read() as connection:
+        run = stored.get_run(connection, run_id)
+        return judge(session, connection, run, run.header["gates"], baseline_file)
+
+
+def unfinished(run: Run) -> str:
+    """Why a run's numbers are not whole; empty where they are."""
+    if run.status != "complete":
+        return f"run {run.id} is {run.status}; go on with: workbench run {run.header.get('path')} --resume {run.id}"
+    if run.failed > float(run.header.get("allow_failed", 0)) * run.planned:
+        return f"{run.failed} of {run.planned} trials of run {run.id} have no answer; run the suite again"
+    return ""
+
+
+def told(judged: Judged, as_json: bool) -> Iterator[str]:
+    """The lines to print."""
+    from workbench.views.gates import gate_lines
+    from workbench.views.plain import json_text, plain
+
+    if as_json:
+        for result in judged.report.results:
+            yield json_text(plain(result))
+        yield json.dumps({"run": judged.run.id, "answer": judged.report.answer, "notes": list(judged.report.notes)})
+        return
+    yield from gate_lines(judged.report)
+    if problem := unfinished(judged.run):
+        yield problem
+
+
+def _newest_run(connection: Any, suite: Suite) -> Run:
+    """The newest run of the suite as it stands now. Raises UseError."""
+    from workbench.store import runs as stored
+    from workbench.store.measures import case_rows
+
+    variants, cases = {v.id for v in suite.variants}, {(c.id, c.key) for c in suite.cases}
+    for run in stored.list_runs(connection, suite.name, 20):
+        if {v.id for v in stored.run_variants(connection, run.id)} == variants and {
+            (c.id, c.key) for c in case_rows(connection, run.id)
+        } == cases:
+            return run
+    raise UseError(
+        f"there is no run of suite '{suite.name}' as its prompts, models and cases stand now; run it with: "
+        f"workbench run {suite.path or suite.name} --gate"
+    )

@@ -1,0 +1,103 @@
+"""Results of other tools as a run of the store: shown, compared and exported like ours, never resumed or asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from workbench.errors import UnknownName
+from workbench.records import (
+    EMPTY,
+    Case,
+    Json,
+    Kind,
+    Message,
+    Output,
+    Request,
+    Score,
+    ScorerSpec,
+    Suite,
+    Trial,
+    Variant,
+    content_id,
+)  # fmt: skip
+from workbench.store import recording, runs
+from workbench.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignTrial:
+    """One sample of the other tool."""
+
+    case: str
+    repeat: int
+    inputs: Mapping[str, Json]
+    expected: Json
+    messages: tuple[Message, ...]
+    output: Output
+    """Its request id is filled in here."""
+    scores: Mapping[str, tuple[float | str | None, Kind]] = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRun:
+    """One file of results."""
+
+    tool: str
+    task: str
+    model: str
+    params: Mapping[str, Json]
+    trials: Sequence[ForeignTrial]
+
+
+def keep_foreign(database: Database, foreign: ForeignRun) -> tuple[str, bool]:
+    """Stores the run; its id comes from its content, so the same file is stored once. Gives it, and whether it is new."""
+    told = [[t.case, t.repeat, t.output.text, {n: s[0] for n, s in t.scores.items()}] for t in foreign.trials]
+    run = f"{foreign.tool}-{content_id('fr1', [foreign.task, foreign.model, dict(foreign.params), told])[4:16]}"
+    revision = content_id("pr1", [foreign.tool, foreign.task])
+    variant = Variant(foreign.task, revision, foreign.model, foreign.params, label=foreign.model)
+    cases = {t.case: Case(t.case, t.inputs, t.expected) for t in foreign.trials}
+    names = list(dict.fromkeys(name for t in foreign.trials for name in t.scores))
+    specs = tuple(ScorerSpec(name, name) for name in names)
+    suite = Suite(foreign.task, "evaluate", (variant,), tuple(cases.values()), specs, {}, {})
+    rows = [(t, Trial(variant, cases[t.case], t.repeat), _request(foreign, t)) for t in foreign.trials]
+    with database.write() as connection:
+        try:
+            if runs.get_run(connection, run).id == run:
+                return run, False
+        except UnknownName:
+            pass
+        plan = recording.Plan(content_id("pl1", [run]), [(trial, request.id) for _, trial, request in rows])
+        header = {
+            "seed": 0, "scorers": names, "reference": variant.id, "margin": 0.05, "fresh": False, "suite": "",
+            "path": None, "imported": foreign.tool, "cases": len(cases), "repeats": 1, "models": {},
+        }  # fmt: skip
+        recording.start_run(connection, run, suite, plan, header)
+        recording.keep(connection, run, [(request, _identity(foreign), _output(t, request)) for t, _, request in rows])
+        recording.save_scores(connection, run, [s for t, trial, _ in rows for s in _scores(foreign.tool, t, trial)])
+        recording.end_run(connection, run, "complete", {})
+    return run, True
+
+
+def _identity(foreign: ForeignRun) -> str:
+    return f"{foreign.tool}:{foreign.model}"
+
+
+def _request(foreign: ForeignRun, sample: ForeignTrial) -> Request:
+    messages = [m.to_json() for m in sample.messages]
+    how: list[Json] = [dict(foreign.params), {}, 0, []]
+    # the other tool's model is not one of ours: its answers must never stand for an answer that we would ask for
+    content = [messages, _identity(foreign), how]
+    number = content_id("rq1", [content, sample.repeat, sample.case])
+    return Request(number, foreign.model, sample.messages, foreign.params, None, sample.repeat)
+
+
+def _output(sample: ForeignTrial, request: Request) -> Output:
+    return replace(sample.output, request_id=request.id)
+
+
+def _scores(tool: str, sample: ForeignTrial, trial: Trial) -> list[Score]:
+    return [
+        Score(trial.id, name, content_id("sk1", [tool, name]), value, kind, f"as {tool} scored it")
+        for name, (value, kind) in sample.scores.items()
+    ]

@@ -1,0 +1,381 @@
+"""A promptfoo config becomes a project: prompts, models, cases and one suite for each set of assertions.
+
+The format: https://www.promptfoo.dev/docs/configuration/reference/. Nothing of a config is run: what is code, or
+is filled in while promptfoo runs, is refused by name, and so is a config of which anything would be left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from workbench.define.data import ROLES
+from workbench.define.template import render_template, variables_used
+from workbench.define.yamlfile import write_yaml
+from workbench.errors import PromptError
+from workbench.interop import promptfoo_files as files
+from workbench.interop.nunjucks import chat_prompt, text_prompt, to_jinja
+from workbench.interop.promptfoo_asserts import JUDGED, Scored, scorer_of
+from workbench.interop.promptfoo_models import Provider, provider_of
+from workbench.interop.report import Left, Report
+from workbench.records import Json
+
+NAMES = ("promptfooconfig.yaml", "promptfooconfig.yml", "promptfooconfig.json")
+READ = {"description", "prompts", "providers", "targets", "tests", "defaultTest", "scenarios", "evaluateOptions",
+        "assertionTemplates"}  # fmt: skip
+HARMLESS = {"outputPath", "sharing", "tags", "commandLineOptions", "writeLatestResults", "$schema", "metadata"}
+"""Keys that change no answer and no score."""
+TEST_KEYS = {"vars", "assert", "description", "metadata", "threshold", "options", "_base"}
+GRADER: Mapping[str, Json] = {"engine": "openai", "model": "gpt-4.1"}
+EMBEDDER: Mapping[str, Json] = {"engine": "openai", "model": "text-embedding-3-large", "api": "embeddings"}
+MOST_CASES = 100_000
+
+
+@dataclass
+class _Prompt:
+    """A prompt of the config."""
+
+    name: str
+    refs: tuple[str, ...]
+    """How providers may name it."""
+    body: str
+    histories: set[str]
+    lenient: bool = False
+
+
+@dataclass
+class _Group:
+    """Tests with the same assertions, but for the values in their cases."""
+
+    scorers: list[Scored]
+    threshold: float | None
+    rows: list[dict[str, Json]] = field(default_factory=list)
+
+
+@dataclass
+class _Import:
+    """An import on its way."""
+
+    config: Mapping[str, Json]
+    base: Path
+    name: str
+    report: Report
+    prompts: list[_Prompt] = field(default_factory=list)
+    providers: list[Provider] = field(default_factory=list)
+    groups: dict[str, _Group] = field(default_factory=dict)
+    models: dict[str, Mapping[str, Json]] = field(default_factory=dict)
+
+
+def find_configs(place: Path) -> list[Path]:
+    """The configs of a file or a folder, those of folders below it too."""
+    if place.is_file():
+        return [place]
+    return sorted(path for path in place.rglob("promptfooconfig*") if path.suffix in (".yaml", ".yml", ".json"))
+
+
+def import_promptfoo(path: Path) -> Report:
+    """Reads a config; the report has the files to write, and tells why where it is refused."""
+    report = Report(str(path))
+    try:
+        config = files.load(path)
+        if not isinstance(config, dict):
+            raise Left("it is no mapping")
+    except Left as why:
+        report.add("config", "left", str(why))
+        return report
+    name = path.parent.name if path.name in NAMES else f"{path.parent.name}-{path.stem.removeprefix('promptfooconfig')}"
+    work = _Import(config, path.parent, _slug(name.replace("--", "-")), report)
+    for what, step in _STEPS.items():
+        try:
+            step(work)
+        except Left as why:
+            report.add(what, "left", str(why))
+    if not report.refused:
+        _write(work)
+    return report
+
+
+def _keys(work: _Import) -> None:
+    for key in work.config:
+        if key in HARMLESS:
+            work.report.add(key, "approximated", "not needed here, it changes no answer and no score")
+        elif key not in READ:
+            work.report.add(key, "left", "has no counterpart")
+    options = work.config.get("evaluateOptions") or {}
+    for key in options:
+        if key != "repeat":
+            work.report.add(f"evaluateOptions.{key}", "approximated", "how fast to ask is decided here")
+
+
+def _prompts(work: _Import) -> None:
+    given = work.config.get("prompts")
+    for entry in given if isinstance(given, list) else [given]:
+        for refs, text, shown in _texts(entry, work.base):
+            chat = shown.endswith((".json", ".yaml", ".yml")) or text.lstrip().startswith("[")
+            if shown.endswith((".yaml", ".yml")):
+                text = json.dumps(files.parse(text, shown))  # noqa: PLW2901
+            body, histories = chat_prompt(text) if chat else (text_prompt(text), set())
+            if all(body != other.body for other in work.prompts):
+                work.prompts.append(_Prompt(f"{work.name}/{len(work.prompts) + 1}", refs, body, histories))
+    if not work.prompts:
+        raise Left("there is none")
+    work.report.add(f"{len(work.prompts)} prompts", "carried")
+
+
+def _texts(entry: Json, base: Path) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """(references, text, file) of each prompt that an entry stands for."""
+    refs: tuple[str, ...] = ()
+    if isinstance(entry, dict):
+        if odd := [key for key in entry if key not in ("id", "label", "raw")]:
+            raise Left(f"'{odd[0]}' of a prompt")
+        refs = tuple(str(entry[key]) for key in ("label", "id") if key in entry)
+        entry = entry.get("raw") or entry.get("id")
+    if not isinstance(entry, str):
+        raise Left("a prompt that is no text")
+    if "\n" in entry or not (
+        entry.startswith("file://") or re.fullmatch(r"[\w./*-]+\.(txt|json|ya?ml|md|js|py)", entry)
+    ):
+        if entry.startswith(("exec:", "python:", "langfuse://", "portkey://", "helicone://")):
+            raise Left(f"a prompt of {entry.partition(':')[0]}")
+        yield (*refs, entry), entry, ""
+        return
+    for path in files.find(base, entry):
+        if path.suffix not in (".txt", ".md", ".json", ".yaml", ".yml"):
+            raise Left(f"{path.name}: a prompt in a file of this kind")
+        text = files.read(path)
+        parts = re.split(r"^---$\n?", text, flags=re.MULTILINE) if path.suffix in (".txt", ".md") else [text]
+        for part in parts:
+            if part.strip():
+                yield (*refs, entry, path.name), part.strip(), path.name
+
+
+def _providers(work: _Import) -> None:
+    given = work.config.get("providers", work.config.get("targets"))
+    for entry in given if isinstance(given, list) else [given]:
+        provider = provider_of(entry, work.base)
+        taken = [p.alias for p in work.providers]
+        if provider.alias in taken:
+            provider = replace(provider, alias=f"{provider.alias}-{len(taken) + 1}")
+        work.providers.append(provider)
+        if provider.settings:
+            work.models[provider.alias] = provider.settings
+        if provider.settings and "temperature" not in provider.params:
+            note = (
+                "promptfoo sends temperature 0; here the provider's own default holds unless the suite says otherwise"
+            )
+            work.report.add(f"model {provider.ref}", "approximated", note)
+        else:
+            work.report.add(f"model {provider.ref}", "carried")
+
+
+def _tests(work: _Import) -> None:
+    default = work.config.get("defaultTest") or {}
+    if isinstance(default, str):
+        default = {**files.load(files.find(work.base, default)[0])}
+    shared = {n: files.value_of(v, work.base, work.base) for n, v in (default.get("vars") or {}).items()}
+    default = {**default, "vars": shared}
+    given = list(files.tests_of(work.config.get("tests"), work.base)) + list(_scenarios(work))
+    count = 0
+    for number, test in enumerate(given or [{"vars": {}, "_base": work.base}], 1):
+        merged = {**default, **test}
+        for key in ("vars", "options", "metadata"):
+            own, below = test.get(key) or {}, default.get(key) or {}
+            if isinstance(own, str) and key == "vars":
+                own = {k: v for p in files.find(test["_base"], own, work.base) for k, v in files.load(p).items()}
+            merged[key] = {**below, **own}
+        merged["assert"] = [*(default.get("assert") or []), *(test.get("assert") or [])]
+        try:
+            for row, scorers in _expanded(work, merged):
+                count += 1
+                _put(work, {"_id": f"t{count}", **row}, scorers, merged.get("threshold"))
+        except Left as why:
+            work.report.add(f"test {number}", "left", str(why))
+        if count > MOST_CASES:
+            raise Left(f"over {MOST_CASES:,} cases")
+    work.report.add(f"{count} tests", "carried")
+    _allow_missing(work)
+
+
+def _scenarios(work: _Import) -> Iterator[dict[str, Json]]:
+    """Each set of variables of a scenario with each of its tests."""
+    for scenario in work.config.get("scenarios") or []:
+        if not isinstance(scenario, dict) or set(scenario) - {"config", "tests", "description"}:
+            raise Left("a scenario with more than config and tests")
+        settings = list(files.tests_of(scenario.get("config"), work.base))
+        tests = list(files.tests_of(scenario.get("tests"), work.base)) or [{"_base": work.base}]
+        for outer, inner in itertools.product(settings, tests):
+            merged = {**outer, **inner}
+            merged["vars"] = {**(outer.get("vars") or {}), **(inner.get("vars") or {})}
+            merged["assert"] = [*(outer.get("assert") or []), *(inner.get("assert") or [])]
+            yield merged
+
+
+def _expanded(work: _Import, test: Mapping[str, Json]) -> Iterator[tuple[dict[str, Json], list[Scored]]]:
+    """The case's fields and the scorers, for each combination of the variables that are lists of texts."""
+    if odd := [key for key in test if key not in TEST_KEYS]:
+        raise Left(f"'{odd[0]}' of a test")
+    judge = _options(work, test.get("options") or {})
+    values = {name: files.value_of(value, test["_base"], work.base) for name, value in test["vars"].items()}
+    axes = {name: v if isinstance(v, list) and v and isinstance(v[0], str) else [v] for name, v in values.items()}
+    for combination in itertools.product(*axes.values()):
+        given = dict(zip(axes, combination, strict=True))
+        inputs = {n: _value(work, n, v) for n, v in given.items() if v is not None}
+        scorers: list[Scored] = []
+        for entry in _assertions(work, test["assert"]):
+            filled = {**entry, "value": _filled(entry["value"], inputs)} if "value" in entry else dict(entry)
+            one = scorer_of(filled, len(scorers) + 1, judge)
+            same = sum(re.sub(r"-\d+$", "", s.name) == one.name for s in scorers)
+            scorers.append(replace(one, name=f"{one.name}-{same + 1}") if same else one)
+            work.report.add(f"assertion {entry['type']}", "approximated" if one.note else "carried", one.note)
+        row = {(f"var_{n}" if n in ROLES else n): v for n, v in inputs.items()}
+        if test.get("description"):
+            row["_description"] = str(test["description"])
+        yield row | {n: v for s in scorers for n, v in s.fields.items()}, scorers
+
+
+def _options(work: _Import, options: Mapping[str, Json]) -> str:
+    """The alias of the judge that a test's options name; raises Left for what changes outputs."""
+    alias = "judge"
+    for name, value in options.items():
+        if name == "provider":
+            text = value.get("text") if isinstance(value, dict) and "id" not in value else value
+            provider = provider_of(text, work.base)
+            alias = f"judge-{provider.alias}"
+            work.models[alias] = provider.settings or {"engine": "echo"}
+        elif not (name == "disableVarExpansion" and value is False):
+            raise Left(f"'{name}' of a test's options")
+    return alias
+
+
+def _assertions(work: _Import, given: Json) -> Iterator[dict[str, Json]]:
+    templates = work.config.get("assertionTemplates") or {}
+    for entry in given:
+        if isinstance(entry, dict) and "$ref" in entry:
+            name = str(entry["$ref"]).removeprefix("#/assertionTemplates/")
+            entry = {**templates.get(name, {}), **{k: v for k, v in entry.items() if k != "$ref"}}  # noqa: PLW2901
+        if not isinstance(entry, dict) or "type" not in entry:
+            raise Left("an assertion without a type")
+        yield entry
+
+
+def _value(work: _Import, name: str, value: Json) -> Json:
+    """A variable's value as Jinja writes it like Nunjucks; a chat history as messages."""
+    if any(name in prompt.histories for prompt in work.prompts):
+        return _history(name, value)
+    if isinstance(value, bool):
+        raise Left(f"variable {name}: yes or no is written otherwise in Jinja")
+    if isinstance(value, float) and value == int(value):
+        return int(value)
+    if isinstance(value, (list, dict)):
+        raise Left(f"variable {name}: a list or a mapping as a value")
+    if isinstance(value, str) and ("{{" in value or "{%" in value):
+        raise Left(f"variable {name}: it holds a template")
+    return value
+
+
+def _history(name: str, value: Json) -> Json:
+    turns = [pair for turn in value or [] for pair in (turn.items() if isinstance(turn, dict) else [("", None)])]
+    if any(role not in ("system", "user", "assistant") or not isinstance(text, str) for role, text in turns):
+        raise Left(f"variable {name}: no chat history of texts")
+    return [{"role": role, "content": text} for role, text in turns]
+
+
+def _filled(value: Json, inputs: Mapping[str, Json]) -> Json:
+    """An assertion's value with the test's variables in it."""
+    if isinstance(value, list):
+        return [_filled(item, inputs) for item in value]
+    if not isinstance(value, str) or ("{{" not in value and "{%" not in value):
+        return value
+    try:
+        return render_template(to_jinja(value), {}, inputs, strict=False)
+    except PromptError as error:
+        raise Left(f"the template in an assertion: {error.message}") from error
+
+
+def _put(work: _Import, row: dict[str, Json], scorers: list[Scored], threshold: Json) -> None:
+    """Adds a case to the group of tests that are scored alike."""
+    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
+        raise Left("a threshold that is no number")
+    key = json.dumps([[s.name, s.entry, s.weight] for s in scorers] + [threshold], sort_keys=True)
+    work.groups.setdefault(key, _Group(scorers, threshold)).rows.append(row)
+
+
+def _allow_missing(work: _Import) -> None:
+    """A prompt whose variables some test lacks renders them as nothing, as Nunjucks does."""
+    for prompt, group in itertools.product(work.prompts, work.groups.values()):
+        try:
+            used = variables_used(prompt.body)
+        except PromptError as error:
+            raise Left(f"a prompt that Jinja can't read: {error.message}") from error
+        for row in group.rows:
+            if used - {name.removeprefix("var_") for name in row}:
+                prompt.lenient = True
+                work.report.add("variables that a test lacks", "approximated", "they render as nothing, as there")
+
+
+def _write(work: _Import) -> None:
+    """The files of the import."""
+    made = work.report.files
+    for prompt in work.prompts:
+        front: dict[str, Json] = {"template": {"strict": False}} if prompt.lenient else {}
+        if prompt.histories:
+            names = sorted(variables_used(prompt.body))
+            kinds = {name: "thread" if name in prompt.histories else "any" for name in names}
+            front["inputs"] = [{"name": name, "kind": kind} for name, kind in kinds.items()]
+        head = f"---\n{write_yaml(front)}---\n" if front else ""
+        made[f"prompts/{prompt.name}.prompty"] = head + prompt.body
+    for number, group in enumerate(work.groups.values(), 1):
+        name = work.name if number == 1 else f"{work.name}-{number}"
+        made[f"data/{name}.jsonl"] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in group.rows)
+        made[f"evals/{name}.yaml"] = write_yaml(_suite(work, name, group))
+    if any("semantic" in json.dumps(s.entry) for g in work.groups.values() for s in g.scorers):
+        work.models["embedder"] = EMBEDDER
+    if work.models:
+        made["workbench.yaml"] = write_yaml({"models": {name: dict(m) for name, m in work.models.items()}})
+
+
+def _suite(work: _Import, name: str, group: _Group) -> dict[str, Json]:
+    renamed = {n.removeprefix("var_"): n for row in group.rows for n in row if n.startswith("var_")}
+    suite: dict[str, Json] = {"name": name, "description": str(work.config.get("description") or "")}
+    suite |= _variants(work)
+    suite["cases"] = {"file": f"data/{name}.jsonl", "id": "_id", **({"inputs": renamed} if renamed else {})}
+    suite["scorers"] = [{**s.entry, "as": s.name} for s in group.scorers]
+    counted = [s for s in group.scorers if s.weight > 0]
+    if counted and (group.threshold is not None or any(s.weight != 1 for s in group.scorers)):
+        parts = [{"score": {**s.entry, "as": s.name}, "weight": s.weight} for s in counted]
+        bound = {} if group.threshold is None else {"at_least": group.threshold}
+        suite["scorers"].append({"weighted": {"parts": parts, **bound}, "as": "score"})
+    for scored in group.scorers:
+        if scored.judge:
+            (field_name,) = scored.fields
+            number = field_name.removeprefix("assert_")
+            work.report.files[f"prompts/judges/{scored.judge}-{number}.prompty"] = "user:\n" + (
+                JUDGED[scored.judge] % field_name + "\n"
+            )
+            work.models.setdefault("judge", GRADER)
+    repeats = (work.config.get("evaluateOptions") or {}).get("repeat")
+    return suite | ({"repeats": repeats} if repeats else {})
+
+
+def _variants(work: _Import) -> dict[str, Json]:
+    """The product of prompts and models, or the pairs that providers choose."""
+    uses = {p.alias: {"use": p.alias, "params": dict(p.params)} if p.params else p.alias for p in work.providers}
+    if all(p.prompts is None for p in work.providers):
+        return {"prompts": [p.name for p in work.prompts], "models": list(uses.values())}
+    pairs: list[dict[str, Json]] = []
+    for provider in work.providers:
+        for prompt in work.prompts:
+            if provider.prompts is None or set(provider.prompts) & set(prompt.refs):
+                pairs.append({"prompt": prompt.name, "model": uses[provider.alias]})
+    return {"variants": pairs}
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "imported"
+
+
+_STEPS = {"keys": _keys, "prompt": _prompts, "provider": _providers, "test": _tests}

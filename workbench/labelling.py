@@ -1,0 +1,180 @@
+"""Outputs for people to judge: drawn from a run at random, written to a file, read back with their labels.
+
+A row keeps the probability with which it was drawn: estimates that rest on labels need it, and labels of outputs
+that someone picked are for reading only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from workbench.errors import DataError, UseError
+from workbench.judging import find_reference
+from workbench.records import Case, Json
+from workbench.scorers.judge import SIDES
+from workbench.store import runs
+from workbench.store.database import Database
+from workbench.store.runs import TrialRow
+
+FOLDER = "evals/labels"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One output, or pair of outputs, that a person has judged."""
+
+    case: Case
+    outputs: tuple[str, ...]
+    """One, or the first and the second."""
+    label: str
+    models: tuple[str | None, ...]
+    """Who wrote each."""
+    probability: float | None
+    """With which it was drawn at random; None: picked, for reading only."""
+    line: int
+    run: str | None = None
+    trial: str | None = None
+
+    @property
+    def drawn(self) -> bool:
+        return self.probability is not None
+
+
+def draw(
+    database: Database, run: str, count: int, seed: int, scorer: str | None = None, against: str | None = None
+) -> list[dict[str, Json]]:
+    """Rows to label: a random sample of a run's answers without replacement, each with the probability with which it
+    was drawn. With `scorer`, of those that it has scored; with `against`, pairs with that variant's answers, in
+    random order. Raises UnknownName, UseError."""
+    rng = random.Random(seed)  # noqa: S311 - a sample, no secret
+    with database.read() as connection:
+        found = runs.get_run(connection, run)
+        variants = {v.id: v for v in runs.run_variants(connection, found.id)}
+        reference = None if against is None else find_reference(list(variants.values()), against)
+        frame = [row.trial_id for row, _ in _frame(runs.trial_rows(connection, found.id), scorer, reference)]
+        if not frame:
+            raise UseError(f"run {found.id} has no answer to draw from; see 'workbench show {found.id}'")
+        chosen = set(rng.sample(frame, min(count, len(frame))))
+        drawn = [
+            _row(row, other, variants, rng)
+            for row, other in _frame(runs.trial_rows(connection, found.id), scorer, reference)
+            if row.trial_id in chosen
+        ]
+    about = {"run": found.id, "probability": len(chosen) / len(frame), "of": len(frame), "seed": seed}
+    rng.shuffle(drawn)
+    return [{**row, **about} for row in drawn]
+
+
+def _frame(
+    rows: Iterator[TrialRow], scorer: str | None, reference: str | None
+) -> Iterator[tuple[TrialRow, TrialRow | None]]:
+    """The answers that can be drawn, each with the one that it is paired with."""
+    for _, of_case in groupby(rows, key=lambda row: row.case_id):
+        answered = [row for row in of_case if row.output is not None and not row.output.failure]
+        others = {row.repeat: row for row in answered if row.variant_id == reference}
+        for row in answered:
+            if scorer is not None and all(score.scorer != scorer for score in row.scores):
+                continue
+            if reference is None:
+                yield row, None
+            elif row.variant_id != reference and row.repeat in others:
+                yield row, others[row.repeat]
+
+
+def _row(
+    row: TrialRow, other: TrialRow | None, variants: Mapping[str, runs.VariantRow], rng: random.Random
+) -> dict[str, Json]:
+    told: dict[str, Json] = {"label": None, "prompt": "\n\n".join(_shown(m) for m in row.messages)}
+    if other is None:
+        told["output"] = row.output.text if row.output else ""
+    pair = [row] if other is None else rng.sample([row, other], 2)
+    for side, one in zip(SIDES, pair, strict=False):
+        prefix = "" if other is None else f"{side}_"
+        if other is not None:
+            told[side] = one.output.text if one.output else ""
+        told |= {f"{prefix}model": variants[one.variant_id].model, f"{prefix}variant": variants[one.variant_id].label}
+        told[f"{prefix}trial"] = one.trial_id
+    return {**told, "expected": row.expected, "inputs": dict(row.inputs), "case": row.case_id}
+
+
+def _shown(message: Mapping[str, Json]) -> str:
+    content = message.get("content")
+    return f"{message.get('role')}: {content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)}"
+
+
+def read_labels(root: Path, name: str) -> tuple[list[Labelled], str]:
+    """The labelled rows of a file, and its content's hash; rows without a label are left out. Raises DataError."""
+    place = inside(root, name)
+    try:
+        raw = place.read_bytes()
+        lines = raw.decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("can't be read as UTF-8 text; draw one with 'workbench judge sample'", name) from error
+    rows = [_labelled(line, name, number) for number, line in enumerate(lines, 1) if line.strip()]
+    return [row for row in rows if row is not None], hashlib.sha256(raw).hexdigest()
+
+
+def _labelled(line: str, name: str, number: int) -> Labelled | None:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"is no JSON: {error}", name, number) from error
+    if not isinstance(row, dict):
+        raise DataError("must be an object with a 'label'", name, number)
+    label = row.get("label")
+    if label is None or label == "":
+        return None
+    sides = ("output",) if "output" in row else SIDES[:2]
+    if not all(isinstance(row.get(side), str) for side in sides):
+        raise DataError("needs an 'output', or 'first' and 'second', as text", name, number)
+    if isinstance(label, bool) or not isinstance(label, (str, int, float)):
+        raise DataError(f"the label {label!r} must be a point of the scale: a text or a number", name, number)
+    chance = row.get("probability")
+    known = isinstance(chance, (int, float)) and not isinstance(chance, bool) and 0 < chance <= 1
+    case = Case(str(row.get("case", f"line {number}")), row.get("inputs") or {}, row.get("expected"))
+    models = tuple(row.get("model" if side == "output" else f"{side}_model") for side in sides)
+    text = label.strip() if isinstance(label, str) else f"{label:g}"
+    outputs = tuple(row[side] for side in sides)
+    return Labelled(case, outputs, text, models, chance if known else None, number, row.get("run"), row.get("trial"))
+
+
+def label_files(root: Path) -> list[str]:
+    """The files of labels of a project."""
+    return [f"{FOLDER}/{place.name}" for place in sorted((root / FOLDER).glob("*.jsonl"))]
+
+
+def write_labels(root: Path, name: str, rows: Sequence[Mapping[str, Json]]) -> Path:
+    """Writes rows to label, one a line, `label` first; no file is overwritten: it may hold labels. Raises UseError."""
+    place = inside(root, name)
+    if place.exists():
+        raise UseError(f"{name} is there already, perhaps with labels; choose another with --out")
+    write_whole(place, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return place
+
+
+def inside(root: Path, name: str) -> Path:
+    """A file of the project, there or to be; raises UseError where it, or a folder on the way, leads out of it."""
+    place = root / name
+    if not place.resolve().is_relative_to(root.resolve()) or place.is_symlink() or place.resolve() == root.resolve():
+        raise UseError(f"'{name}' must be a file in {root}, and no link")
+    return place
+
+
+def write_whole(place: Path, text: str) -> None:
+    """Whole or not at all. Raises UseError."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False, encoding="utf-8", newline="\n") as new:
+            new.write(text)
+        written = Path(new.name)
+        written.chmod(0o644)
+        written.replace(place)
+    except OSError as error:
+        raise UseError(f"{place} can't be written: {error.strerror}") from error

@@ -1,0 +1,91 @@
+"""What the store knows of a run's trials beside scores, as columns; and what a comparison with it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from workbench.records import Kind, ScoreColumns
+from workbench.store import database as db
+from workbench.store.runs import run_variants
+
+Measure = Literal["cost", "latency", "errors"]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """A case of a run."""
+
+    id: str
+    key: str
+    """Content id of everything that can change a request or a score."""
+    cluster: str | None
+
+
+def measure_columns(connection: sa.Connection, run: str, measure: Measure) -> ScoreColumns:
+    """US dollars or seconds of each answer, or 1 for a trial that failed and 0 for one that was answered.
+
+    What is not known of a trial has no entry."""
+    o, t = db.outputs.c, db.trials.c
+    failed = sa.case((o.finish_reason == "failed", 1.0), else_=0.0)
+    value: Any = {"cost": o.cost, "latency": o.seconds, "errors": failed}[measure]
+    query = (
+        sa.select(t.variant, t.case, t.repeat, value.label("value"))
+        .join_from(db.trials, db.outputs, t.output == o.number)
+        .where(t.run == run)
+    )
+    if measure != "errors":
+        query = query.where(o.finish_reason != "failed", value.is_not(None))
+    variants = [v.id for v in run_variants(connection, run)]
+    cases = case_rows(connection, run)
+    at_variant = {name: i for i, name in enumerate(variants)}
+    at_case = {case.id: i for i, case in enumerate(cases)}
+    rows = connection.execute(query).all()
+    kind: Kind = "pass" if measure == "errors" else "number"
+    return ScoreColumns(
+        scorer=measure,
+        kind=kind,
+        variants=tuple(variants),
+        cases=tuple(case.id for case in cases),
+        clusters=tuple(case.cluster for case in cases),
+        variant=[at_variant[r.variant] for r in rows],
+        case=[at_case[r.case] for r in rows],
+        repeat=[r.repeat for r in rows],
+        value=[float(r.value) for r in rows],
+    )
+
+
+def case_rows(connection: sa.Connection, run: str) -> list[CaseRow]:
+    """The cases of a run, in their order."""
+    c = db.cases.c
+    query = sa.select(c.id, c.key, c.cluster).where(c.run == run).order_by(c.position)
+    return [CaseRow(*row) for row in connection.execute(query)]
+
+
+def case_score_keys(connection: sa.Connection, run: str, scorer: str) -> dict[str, str]:
+    """Case → the key of the scores that a scorer gave it; its variants and repeats share one."""
+    t, s = db.trials.c, db.scores.c
+    query = (
+        sa.select(t.case, sa.func.max(s.key))
+        .join_from(db.scores, db.trials, sa.and_(t.run == s.run, t.id == s.trial))
+        .where(s.run == run, s.scorer == scorer, s.key != "")
+        .group_by(t.case)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def asked_by(connection: sa.Connection, run: str) -> dict[str, set[str]]:
+    """Variant → the runs that asked for the answers of its trials: others than `run` where they were reused."""
+    o, t = db.outputs.c, db.trials.c
+    query = (
+        sa.select(t.variant, o.run)
+        .join_from(db.trials, db.outputs, t.output == o.number)
+        .where(t.run == run)
+        .distinct()
+    )
+    found: dict[str, set[str]] = {}
+    for variant, asker in connection.execute(query):
+        found.setdefault(variant, set()).add(asker)
+    return found

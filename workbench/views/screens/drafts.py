@@ -1,0 +1,220 @@
+"""What is being written and not saved yet, for the screens that share it: prompts' texts, and values for inputs.
+
+A draft lives in the session, beside the widgets: it survives a visit to another screen.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from workbench.define.data import load_cases
+from workbench.define.library import Library
+from workbench.define.project import Project
+from workbench.define.suite import find_suite, suite_names
+from workbench.define.suite_file import SuiteFile
+from workbench.define.yamlfile import parse_yaml, read_yaml, validate
+from workbench.errors import SuiteError, WorkbenchError
+from workbench.records import Case, Input, Json, Prompt
+from workbench.views import format as f
+from workbench.views.screens.page import choose, go_to, literal, plain_text
+from workbench.views.write import csv_cell
+
+TYPED = "typed"
+"""In place of a suite's name: the inputs are typed here."""
+LINE = 68
+"""Height of a text area with two lines, the least that Streamlit has."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """A prompt's text as it is being written."""
+
+    was: str
+    """The file's text when it was opened."""
+    text: str
+
+    @property
+    def changed(self) -> bool:
+        return self.text != self.was
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Values for a prompt's inputs."""
+
+    inputs: Mapping[str, Json]
+    expected: Json = None
+    suite: str | None = None
+    case: str | None = None
+
+
+def draft_of(library: Library, name: str) -> Draft:
+    """The session's draft of a prompt; a file that changed is read anew where nothing was written on the draft.
+
+    Raises UnknownName or PromptError."""
+    drafts: dict[str, Draft] = st.session_state.setdefault("drafts", {})
+    text = library.text(name)
+    if name not in drafts or not drafts[name].changed:
+        drafts[name] = Draft(text, text)
+    return drafts[name]
+
+
+def forget_draft(name: str) -> None:
+    st.session_state.setdefault("drafts", {}).pop(name, None)
+
+
+def draft_area(library: Library, name: str, height: int) -> Draft:
+    """The text area of a prompt, with a warning where its file was changed by someone else."""
+    draft = draft_of(library, name)
+    key = f"text of {name}"
+    st.session_state[key] = draft.text
+
+    def keep() -> None:
+        draft.text = st.session_state[key]
+
+    st.text_area(f"Text of {literal(name)}", key=key, height=height, on_change=keep, label_visibility="collapsed")
+    if library.text(name) != draft.was:
+        st.warning("The file was changed by someone else since this draft was begun.")
+        st.button("Load the file, drop this draft", key=f"load {name}", on_click=forget_draft, args=(name,))
+    return draft
+
+
+def fill_inputs(project: Project, prompts: Iterable[Prompt]) -> Filled:
+    """Widgets that give the prompts' inputs: a case of a suite, or typed values. Raises WorkbenchError."""
+    suites = suite_names(project)
+    options = {TYPED: "typed here", **{name: f"cases of {f.one_line(name)}" for name in suites}}
+    source = choose("Inputs", "inputs", options, TYPED)
+    if source == TYPED:
+        return Filled(_typed(_declared(prompts)))
+    case = _chosen_case(suite_cases(project, source))
+    expected = "" if case.expected is None else f" · expected: {f.one_line(as_text(case.expected))[:200]}"
+    plain_text(f"{f.one_line(case.id)}{expected}")
+    return Filled(case.inputs, case.expected, source, case.id)
+
+
+def suite_cases(project: Project, suite: str) -> tuple[Case, ...]:
+    """The cases of a suite, whatever else is wrong with it; raises SuiteError or DataError."""
+    path = find_suite(suite, project)
+    file = validate(SuiteFile, read_yaml(path, project.shown(path)))
+    data = file.cases if isinstance(file.cases, str) else getattr(file.cases, "file", None)
+    stamps = [place.stat().st_mtime_ns for place in (path, project.root / str(data or "")) if place.exists()]
+    return _cases(project.root, suite, tuple(stamps), project)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _cases(root: Path, suite: str, stamps: tuple[int, ...], _project: Project) -> tuple[Case, ...]:
+    """Read once for each state of the files."""
+    path = find_suite(suite, _project)
+    located = read_yaml(path, _project.shown(path))
+    return load_cases(validate(SuiteFile, located).cases, _project, located)
+
+
+def _chosen_case(cases: tuple[Case, ...]) -> Case:
+    """Leafed through by number: a list of ids would grow with the file."""
+    ids = [case.id for case in cases]
+    wanted = st.query_params.get("case")
+    st.session_state["case number"] = ids.index(wanted) + 1 if wanted in ids else 1
+
+    def keep() -> None:
+        go_to("case", ids[st.session_state["case number"] - 1])
+
+    number = st.number_input(f"Case, 1 to {len(ids):,}", 1, len(ids), key="case number", on_change=keep)
+    return cases[number - 1]
+
+
+def _declared(prompts: Iterable[Prompt]) -> dict[str, Input]:
+    """The inputs of all prompts by name; the first that declares one says how."""
+    found: dict[str, Input] = {}
+    for prompt in prompts:
+        for declared in prompt.inputs:
+            found.setdefault(declared.name, declared)
+    return found
+
+
+def _typed(declared: Mapping[str, Input]) -> dict[str, Json]:
+    """Values as they are typed; what is left empty and may be is left out. Raises SuiteError."""
+    typed: dict[str, str] = st.session_state.setdefault("typed inputs", {})
+    values: dict[str, Json] = {}
+    for name, asked in declared.items():
+        key = f"input {name}"
+        first = asked.example if asked.example is not None else asked.default
+        st.session_state[key] = typed.setdefault(name, "" if first is None else as_text(first))
+
+        def keep(name: str = name, key: str = key) -> None:
+            typed[name] = st.session_state[key]
+
+        note = "" if asked.type in ("string", "any") else f" ({asked.type})"
+        told = literal(asked.description) if asked.description else None
+        st.text_area(
+            f"{name}{note}",
+            key=key,
+            height=LINE,
+            on_change=keep,
+            help=told,
+        )
+        if typed[name] or (asked.required and asked.default is None and asked.type in ("string", "any")):
+            values[name] = typed[name] if asked.type in ("string", "any") else _parsed(name, typed[name])
+    return values
+
+
+def _parsed(name: str, text: str) -> Json:
+    try:
+        return parse_yaml(f"value: {text}", f"input '{name}'").data["value"]
+    except SuiteError as error:
+        raise SuiteError(f"input '{name}': {error.message}") from error
+
+
+def as_text(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def short(revision: str | None) -> str:
+    """Enough of a revision to name it: `NAME@3f2a91bc`."""
+    return f.NONE if revision is None else revision.removeprefix("pr1-")[:8]
+
+
+def block(text: str, language: str | None = None) -> None:
+    """Foreign text with every space and newline that it has."""
+    st.code(f"\n{f.printable(text)}\n", language=language, wrap_lines=True)
+
+
+def table_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    """A table as it is shown, guarded against what a spreadsheet would compute."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    if rows:
+        writer.writerow(map(csv_cell, rows[0]))
+    writer.writerows([csv_cell(value) for value in row.values()] for row in rows)
+    return buffer.getvalue()
+
+
+def did(message: str) -> None:
+    """A line that the next pass over the page shows: for what was written."""
+    st.session_state["did"] = message
+
+
+def show_did() -> None:
+    """Shows it once."""
+    if message := st.session_state.pop("did", ""):
+        st.success(literal(message))
+
+
+def attempt(action: Callable[..., None], *arguments: Any) -> None:
+    """Runs what a button asks for; an error of ours is kept for the page."""
+    try:
+        action(*arguments)
+    except WorkbenchError as error:
+        st.session_state["failed"] = str(error)
+
+
+def show_failed() -> None:
+    if message := st.session_state.pop("failed", ""):
+        st.error(literal(message))

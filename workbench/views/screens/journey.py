@@ -1,0 +1,242 @@
+"""Journey, the first screen: every run in order, by stage, with what it found; what runs, got worse, or is open.
+
+Each ended run is read once and kept (`_standing`); the chart sends one small row a point.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import streamlit as st
+
+from workbench.records import STAGES
+from workbench.store.overview import RunFilter, RunHead, open_runs, references, run_heads, scorers_named, suite_names
+from workbench.views import format as f
+from workbench.views.journey import Finding, RunStanding, changes, run_standing, undecided
+from workbench.views.screens.compare_scores import GREY, table, value_scale
+from workbench.views.screens.loaded import KEPT_SECONDS, load_shown, part, stamp
+from workbench.views.screens.page import (
+    choose,
+    errors_shown,
+    exports,
+    literal,
+    open_screen,
+    open_store,
+    plain_text,
+    switch,
+)
+
+MOST_RUNS = 300
+MOST_SUITES = 6
+"""Of which the newest runs are looked at for what got worse and what is open."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b04a8b", "#6b7680")
+SHAPES = ("circle", "square", "diamond", "triangle-up", "cross")
+ALL = ""
+BEST = {"reference": "the reference variant", "best": "each prompt's best variant"}
+VALUES = {"mean": "score", "cost": "cost an answer", "seconds": "time an answer"}
+
+
+def show() -> None:
+    """The page."""
+    st.title("Journey")
+    with errors_shown(), open_store() as connection:
+        heads = run_heads(connection, RunFilter(limit=MOST_RUNS))
+        scorers = scorers_named(connection)
+        if not heads:
+            _empty()
+            return
+        if not scorers:
+            st.info(
+                "The runs have no scorers yet: name some in a suite under `scorers:`, or use `workbench score RUN`."
+            )
+            return
+        with st.container(horizontal=True):
+            scorer = choose("Scorer", "scorer", {name: f.one_line(name) for name in scorers}, next(iter(scorers)))
+            names = suite_names(connection)
+            suite = choose("Suite", "suite", {ALL: "all"} | {name: f.one_line(name) for name in names}, ALL)
+            value = choose("Shown", "value", VALUES, "mean")
+            best = choose("Of", "of", BEST, "reference") == "best"
+        wanted = [head for head in reversed(heads) if not suite or head.suite == suite]
+        beside = st.columns([3, 1], gap="large")
+        with beside[0]:
+            _picture(connection, wanted, scorer, value, best)
+        with beside[1]:
+            _now(connection)
+            _findings(connection, heads, scorer)
+
+
+def _empty() -> None:
+    st.info(
+        "Nothing has run yet. Write a prompt on the screen Prompts, try it in the Playground, then sweep it; "
+        "or start a suite in a terminal with `workbench run SUITE`. Each run appears here."
+    )
+
+
+def _picture(connection: Any, heads: list[RunHead], scorer: str, value: str, best: bool) -> None:
+    rows, kinds = _points(connection, heads, scorer, value, best)
+    if not rows:
+        st.info("No run has this to show; choose another scorer, suite or value.")
+        return
+    share = value == "mean" and "number" not in kinds
+    event: Any = st.altair_chart(
+        _chart(rows, share, f.one_line(scorer) if value == "mean" else VALUES[value]), width="stretch",
+        on_select="rerun", selection_mode="picked", key="journey chart",
+    )  # fmt: skip
+    runs = list(dict.fromkeys(point["run"] for point in event["selection"].get("picked", [])))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        several = len(runs) > 1
+        if st.button(f"Compare {len(runs)} runs" if several else "Open the run", disabled=not 0 < len(runs) <= 6):
+            open_screen("compare", runs=",".join(runs), scorer=scorer)
+        st.caption("Click a point to choose its run, with Shift a second one.")
+    if best and value == "mean":
+        st.caption("The best of several variants was chosen after looking, so its score flatters.")
+    if switch("As a table", "table"):
+        listed = [{name: row[name] for name in ("run", "suite", "stage", "variant", "text", "cases")} for row in rows]
+        table(listed)
+        exports(lambda: listed, "journey")
+
+
+def _points(
+    connection: Any, heads: list[RunHead], scorer: str, value: str, best: bool
+) -> tuple[list[dict[str, Any]], set[str]]:
+    """One row a point, oldest first."""
+    base = references(connection, [head.id for head in heads])
+    rows: list[dict[str, Any]] = []
+    kinds: set[str] = set()
+    for order, head in enumerate(heads, 1):
+        found = _standing(stamp_of(connection, head), head.id, base.get(head.id), scorer, connection)
+        for s in found.points(best) if found else ():
+            y = getattr(s, value)
+            if y is None or found is None:
+                continue
+            kinds.add(found.kind)
+            show = f.number if found.kind == "number" else lambda x: f"{f.percent(x)} %"
+            text = (
+                f"{show(s.mean)} [{show(s.low)}, {show(s.high)}]"
+                if value == "mean"
+                else (f.money(y) if value == "cost" else f.seconds(y))
+            )
+            rows.append({
+                "order": order, "run": head.id, "suite": f.one_line(head.suite), "stage": head.stage,
+                "line": f"{head.suite} {s.prompt} {'' if best else s.label}", "prompt": f.one_line(s.prompt),
+                "revision": f.short_id(s.revision), "variant": f.one_line(s.label), "y": y, "cases": s.cases,
+                "low": s.low if value == "mean" else y, "high": s.high if value == "mean" else y, "text": text,
+                "started": head.started[:16].replace("T", " "),
+            })  # fmt: skip
+    return rows, kinds
+
+
+def stamp_of(connection: Any, head: RunHead) -> tuple[str, ...]:
+    """Of an ended run without asking the store again."""
+    if head.status in ("running", "waiting"):
+        return stamp(connection, [head.id])
+    return (head.id, head.status, str(head.ended))
+
+
+@st.cache_resource(ttl=20 * KEPT_SECONDS, max_entries=5_000, show_spinner=False)
+def _standing(
+    key: tuple[str, ...], run: str, reference: str | None, scorer: str, _connection: Any
+) -> RunStanding | None:
+    return run_standing(_connection, run, reference, scorer)
+
+
+def _chart(rows: list[dict[str, Any]], share: bool, title: str) -> Any:
+    picked = alt.selection_point(name="picked", fields=["run"], on="click", toggle="event.shiftKey", empty=False)
+    stages = [stage for stage in STAGES if any(row["stage"] == stage for row in rows)]
+    at = [STAGES.index(stage) for stage in stages]
+    legend = alt.Legend(title=None, orient="top", columns=3)
+    colour = alt.Color(
+        "stage:N", scale=alt.Scale(domain=stages, range=[COLOURS[i] for i in at]), legend=legend, sort=stages
+    )
+    shape = alt.Shape(
+        "stage:N", scale=alt.Scale(domain=stages, range=[SHAPES[i] for i in at]), legend=legend, sort=stages
+    )
+    last = max(row["order"] for row in rows)
+    few, crowded = last <= 12, len(rows) > 80
+    x = alt.X(
+        "order:Q", title="runs, oldest first", scale=alt.Scale(domain=[1, max(2, last)], nice=False, padding=14),
+        axis=alt.Axis(tickMinStep=1, format="d", tickCount=6 if few else 10, grid=False),
+    )  # fmt: skip
+    y = alt.Y(
+        "y:Q", title=title, axis=alt.Axis(format="%" if share else ""),
+        scale=value_scale(rows, share),
+    )  # fmt: skip
+    hint = [
+        alt.Tooltip(f"{name}:N", title=says)
+        for name, says in (
+            ("text", title), ("run", "run"), ("suite", "suite"), ("variant", "variant"), ("prompt", "prompt"),
+            ("revision", "revision"), ("cases", "cases"), ("started", "started (UTC)"),
+        )
+    ]  # fmt: skip
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x)
+    lines = base.mark_line(color=GREY, opacity=0.35 if crowded else 0.6, strokeWidth=1).encode(y=y, detail="line:N")
+    bars = base.mark_rule(color=GREY, opacity=0.25 if crowded else 0.55).encode(y=alt.Y("low:Q"), y2="high:Q")
+    marks = base.mark_point(filled=True, opacity=1, strokeWidth=2).encode(
+        y=y, color=colour, shape=shape, tooltip=hint,
+        size=alt.condition(picked, alt.value(260), alt.value(45 if crowded else 90)),
+    ).add_params(picked)  # fmt: skip
+    return (bars + lines + marks).properties(height=420)
+
+
+def _now(connection: Any) -> None:
+    st.subheader("Now")
+    running = open_runs(connection, 3)
+    for run in running:
+        plain_text(f.one_line(f"{run.suite}: {run.done:,} of {run.planned:,}"))
+    if not running:
+        st.caption("Nothing runs.")
+
+
+def _findings(connection: Any, heads: list[RunHead], scorer: str) -> None:
+    """The newest complete run of each suite, against the one before it, and its open comparisons."""
+    newest: dict[str, list[RunHead]] = {}
+    for head in heads:
+        if head.status == "complete" and (head.suite in newest or len(newest) < MOST_SUITES):
+            newest.setdefault(head.suite, []).append(head)
+    changed, still_open = [], []
+    for runs in newest.values():
+        if len(runs) > 1:
+            key = (*stamp_of(connection, runs[1]), *stamp_of(connection, runs[0]))
+            changed.append(_changes(key, runs[1].id, runs[0].id, scorer, connection))
+        shown = load_shown(connection, [runs[0].id])
+        if scorer in shown.scorers:
+            rows = part(connection, shown, scorer).comparisons
+            still_open += undecided(runs[0].suite, runs[0].id, scorer, rows, shown.view.labels)
+    st.subheader("Got worse")
+    worse = [found for found in changed if found and found.comparison.verdict in ("worse", "lower")]
+    for found in worse:
+        _finding(
+            found, f"{f.difference(found.comparison)}{_unit(found)} against the run before, {found.comparison.verdict}"
+        )
+    if not worse:
+        st.caption("No suite's newest run is worse than the one before, as far as the data tell.")
+    st.subheader("Undecided")
+    for found in still_open[:3]:
+        more = found.comparison.more_cases
+        settle = f"about {f.plural(more, 'more case')} would settle it" if more else "more cases would settle it"
+        _finding(found, f"{f.difference(found.comparison)}{_unit(found)} to the reference; {settle}")
+    if not still_open:
+        st.caption("Nothing is open in the newest runs.")
+    elif len(still_open) > 3:
+        st.caption(f"… and {len(still_open) - 3} more in Compare.")
+
+
+def _unit(found: Finding) -> str:
+    return "" if found.comparison.kind == "number" else " points"
+
+
+def _finding(found: Finding, says: str) -> None:
+    with st.container(border=True, gap="xsmall"):
+        plain_text(f.one_line(f"{found.suite}: {found.label}"))
+        st.caption(says)
+        name = "Compare" if len(found.runs) > 1 else "Open"
+        if st.button(
+            name, key=f"{found.runs} {found.comparison.variant}", type="tertiary", help=literal(found.runs[-1])
+        ):
+            open_screen("compare", runs=",".join(found.runs), scorer=found.scorer)
+
+
+@st.cache_resource(ttl=20 * KEPT_SECONDS, max_entries=100, show_spinner=False)
+def _changes(key: tuple[str, ...], older: str, newer: str, scorer: str, _connection: Any) -> Finding | None:
+    return changes(_connection, older, newer, scorer)

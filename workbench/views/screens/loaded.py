@@ -1,0 +1,89 @@
+"""What screens have read of runs, kept for a while: a choice on a page does not read a big run again.
+
+The key of each part names the store, the runs, and what changes when they change: status and end, and while one is
+open also the time in steps of OPEN_SECONDS. Scores that `workbench score` adds to an ended run are seen after
+KEPT_SECONDS. Only frozen records are kept, shared by all sessions.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from workbench.records import ScoreColumns
+from workbench.store.overview import heads_of
+from workbench.views.model import RunView, ScorerView, load_columns, load_frame, load_scorer, scorer_names
+from workbench.views.screens.page import PROJECT, STORE
+
+KEPT_SECONDS = 60
+OPEN_SECONDS = 5
+MOST = 24
+"""Parts of each sort that are kept; of a run of 100,000 trials one takes about 10 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One or several runs that a page is about."""
+
+    view: RunView
+    """Without its scorers."""
+    scorers: tuple[str, ...]
+    key: tuple[str, ...]
+    """What all that is read of them is kept under."""
+
+
+def load_shown(connection: Any, runs: Sequence[str]) -> Shown:
+    """Raises UnknownName for a run."""
+    key = stamp(connection, runs)
+    view = _frame(key, tuple(runs), connection)
+    return Shown(view, _names(key, connection, view), key)
+
+
+def stamp(connection: Any, runs: Sequence[str]) -> tuple[str, ...]:
+    """Changes when what is read of the runs may have changed."""
+    where = os.environ.get(STORE) or os.environ.get(PROJECT) or os.getcwd()  # noqa: PTH109 - a key only
+    parts = [where]
+    for head in heads_of(connection, runs):
+        ended = head.ended if head.status not in ("running", "waiting") else str(time.time() // OPEN_SECONDS)
+        parts.append(f"{head.id} {head.status} {ended}")
+    return tuple(parts)
+
+
+def with_reference(shown: Shown, reference: str | None) -> Shown:
+    """The same with another reference, by its id."""
+    return replace(shown, view=replace(shown.view, reference=reference)) if reference else shown
+
+
+def columns(connection: Any, shown: Shown, scorer: str) -> ScoreColumns:
+    """One scorer's scores. Raises UseError where its kind differs between the runs."""
+    return _columns(shown.key, scorer, connection, shown.view)
+
+
+def part(connection: Any, shown: Shown, scorer: str) -> ScorerView:
+    """What one scorer found, against the reference."""
+    return _part(shown.key, scorer, shown.view.reference, connection, shown.view)
+
+
+@st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner=False)
+def _frame(key: tuple[str, ...], runs: tuple[str, ...], _connection: Any) -> RunView:
+    return load_frame(_connection, runs)
+
+
+@st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner=False)
+def _names(key: tuple[str, ...], _connection: Any, _view: RunView) -> tuple[str, ...]:
+    return tuple(scorer_names(_connection, _view))
+
+
+@st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner="Reading the scores …")
+def _columns(key: tuple[str, ...], scorer: str, _connection: Any, _view: RunView) -> ScoreColumns:
+    return load_columns(_connection, _view, scorer)
+
+
+@st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner="Computing …")
+def _part(key: tuple[str, ...], scorer: str, reference: str | None, _connection: Any, _view: RunView) -> ScorerView:
+    return load_scorer(_connection, _view, _columns(key, scorer, _connection, _view))

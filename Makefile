@@ -8,7 +8,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench ui picture clean
+.PHONY: help demo test lint types bench docs ui picture clean
 
 help: ## list the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,9 @@ bench: $(VENV)/test ## performance, measured side by side
 	$(BIN)/python benchmarks/command_line.py
 	$(BIN)/python benchmarks/local_sweep.py
 
+docs: $(VENV)/docs ## the pages of docs/ and the API reference, into build/docs; no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 ui: $(VENV)/ui ## the app, in the browser
 	$(BIN)/workbench ui
 
@@ -43,6 +46,6 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # One mark a set of packages: a second call starts at once, a changed project file installs anew.
-$(VENV)/demo $(VENV)/ui $(VENV)/test: $(VENV)/%: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/demo $(VENV)/ui $(VENV)/test $(VENV)/docs: $(VENV)/%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
 	@touch $@

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from workbench.cli import COMMANDS
+from workbench.cli import COMMANDS, main
+from workbench.define.project import create_project
 from workbench.define.suite_file import SuiteFile
+from workbench.registry import ENGINES, SCORERS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -49,8 +53,6 @@ def test_the_demo_shown_is_the_demo() -> None:
 
 
 def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    from workbench.cli import main
-
     for name in COMMANDS:
         assert main([name, "--help"]) == 0
         text = capsys.readouterr().out
@@ -61,3 +63,116 @@ def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_linked_files_exist() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+PAGES = ["hosted", "iterate", "local", "models", "pytest", "python", "store"]
+"""Pages whose blocks run one after the other, in a project that `workbench init` made."""
+FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<language>\w+)(?: title=\"(?P<file>[^\"]+)\")?\n(?P<text>.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    mark: str
+    """What the remark before it says: `model`, `not run: REASON`, or nothing."""
+    language: str
+    file: str
+    """Its title: the file that it is."""
+    text: str
+
+
+def page_blocks(page: str) -> list[Block]:
+    text = (ROOT / f"docs/{page}.md").read_text()
+    return [
+        Block(*(found[name] or "" for name in ("mark", "language", "file", "text"))) for found in FENCE.finditer(text)
+    ]
+
+
+def run_block(block: Block, names: dict[str, object], model: str) -> None:
+    """Writes a titled block as its file, runs the lines of a console, executes Python."""
+    if block.file:
+        path = Path(block.file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text if model == "smollm2" else block.text.replace("smollm2", "echo"))
+    elif block.language == "console":
+        for line in block.text.splitlines():
+            command, _, remark = line.partition("  #")
+            wanted = re.search(r"exit code (\d+)", remark)
+            assert run_line(command) == (int(wanted[1]) if wanted else 0), line
+    elif block.language == "python":
+        exec(compile(block.text, "example", "exec"), names)
+
+
+def run_line(line: str) -> int:
+    if line.startswith("workbench "):
+        return main(shlex.split(line)[1:])
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(["bash", "-c", line], env=environment, stdout=subprocess.DEVNULL).returncode
+
+
+@pytest.fixture
+def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that `workbench init` made, in git, on `echo`."""
+    create_project(tmp_path)
+    suite = tmp_path / "evals/sentiment.yaml"
+    suite.write_text(suite.read_text().replace("[smollm2]", "[echo]"))
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@example.org")
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    for registry in (ENGINES, SCORERS):
+        monkeypatch.setattr(registry, "_own", dict(registry._own))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_as_printed(page: str, starter: Path) -> None:
+    names: dict[str, object] = {}
+    for block in page_blocks(page):
+        if block.mark != "model" and not block.mark.startswith("not run: "):
+            run_block(block, names, "echo")
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if any(b.mark == "model" for b in page_blocks(page))])
+def test_a_page_runs_on_a_model(page: str, starter: Path) -> None:
+    suite = starter / "evals/sentiment.yaml"
+    suite.write_text(suite.read_text().replace("[echo]", "[smollm2]"))
+    for block in page_blocks(page):
+        if not block.mark.startswith("not run: "):
+            run_block(block, {}, "smollm2")
+
+
+def test_a_block_that_is_wrong_is_seen(starter: Path) -> None:
+    with pytest.raises(AssertionError, match="run nothing"):
+        run_block(Block("", "console", "", "workbench run nothing\n"), {}, "echo")
+    with pytest.raises(NameError):
+        run_block(Block("", "python", "", "nothing\n"), {}, "echo")
+
+
+def test_every_page_is_listed() -> None:
+    nav = [next(iter(entry.values())) for entry in yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]]
+    assert sorted(nav) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    index = (ROOT / "docs/index.md").read_text()
+    assert all(f"]({name})" in index for name in nav if name != "index.md")
+    assert all(page_blocks(page) for page in PAGES)
+
+
+@pytest.mark.slow
+def test_the_pages_build_and_fetch_nothing(tmp_path: Path) -> None:
+    """Strict: a broken link or an unknown name of the reference ends the build."""
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = "".join(path.read_text() for path in (tmp_path / "site").glob("*.html"))
+    assert "workbench.api.run_suite" in pages
+    assert not re.findall(
+        r"<(?:script|img|iframe)[^>]* src=\"https?://|<link[^>]*rel=\"stylesheet\"[^>]*href=\"https?://", pages
+    )

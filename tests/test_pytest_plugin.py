@@ -154,3 +154,14 @@ def test_it_loads_nothing_until_it_is_asked() -> None:
     heavy = ["yaml", "pydantic", "sqlalchemy", "numpy", "jinja2", "workbench.api"]
     code = f"import sys, workbench.pytest_plugin; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_workers_of_xdist_share_a_store(repository: Path) -> None:
+    for name in ("first", "second", "third"):
+        text = (repository / "evals/mood.yaml").read_text().partition("gates:")[0]
+        write(repository, f"evals/{name}.yaml", text.replace("name: mood", f"name: {name}"))
+    (repository / "evals/mood.yaml").unlink()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--workbench", "-n", "2", "evals"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr

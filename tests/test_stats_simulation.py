@@ -126,7 +126,7 @@ def test_power_where_there_is_a_difference() -> None:
     [(0.5, 20, 1, 0), (0.95, 20, 1, 0), (0.95, 200, 1, 0), (0.8, 20, 5, 0), (0.95, 50, 5, 0), (0.8, 60, 1, 10), (0.95, 30, 1, 5)],
 )  # fmt: skip
 def test_coverage_of_differences(mean: float, cases: int, repeats: int, clusters: int) -> None:
-    """A part of the table of docs/statistics.md, made in full by benchmarks/statistics.py. Means within 2 points."""
+    """A part of the table of docs/statistics.md, made in full by benchmarks/statistics_study.py. Means within 2 points."""
     rng, runs, covered, called, held = np.random.default_rng(13), 500, 0, 0, 0
     for _ in range(runs):
         units = clusters or cases

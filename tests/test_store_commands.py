@@ -148,6 +148,8 @@ def edited(table: str, column: str, value: object):
         (lambda f: b"", "neither an export"),
         (edited("runs", "id", "../../x"), "'id' that can't be one"),
         (edited("runs", "header", [1]), "'header' that can't be one"),
+        (edited("runs", "header", {"seed": "x"}), "'header' that can't be one"),
+        (edited("variants", "settings", {"params": [], "vars": {}, "answer": {}}), "'settings' that can't be one"),
         (edited("runs", "pid", "1"), "is no whole number"),
         (edited("runs", "suite", None), "has no 'suite'"),
         (edited("runs", "more", 1), "unknown columns: more"),

@@ -59,6 +59,7 @@ _PUBLIC = {
     "Overrides": "workbench.define.suite",
     "RunOptions": "workbench.begin",
     "prepare_suite": "workbench.prepare",
+    "load_runs": "workbench.interop.frames",
     "Case": "workbench.records",
     "Message": "workbench.records",
     "Output": "workbench.records",

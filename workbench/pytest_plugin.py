@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    given, in_doubt = config.getoption("--shard"), config.getini("workbench_not_enough_data") or "fail"
+    given, in_doubt = config.getoption("--shard"), _in_doubt(config)
     if in_doubt not in IN_DOUBT:
         raise pytest.UsageError(f"workbench_not_enough_data is one of {', '.join(IN_DOUBT)}, not '{in_doubt}'")
     try:
@@ -110,7 +110,7 @@ class SuiteItem(pytest.Item):
         if result.problem:
             raise SuiteFailed(result.problem)
         if suite.gates and shard is None:
-            _hold(result, None, self.config.getini("workbench_not_enough_data") or "fail")
+            _hold(result, None, _in_doubt(self.config))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, (WorkbenchError, SuiteFailed, AssertionError)):
@@ -172,7 +172,7 @@ def workbench(request: pytest.FixtureRequest) -> Workbench:
     """The project around the test's file, or the one that `workbench_project` names."""
     named = request.config.getini("workbench_project")
     start = request.config.rootpath / named if named else request.path.parent
-    in_doubt = request.config.getini("workbench_not_enough_data") or "fail"
+    in_doubt = _in_doubt(request.config)
     return Workbench(start if named else _api().project_root(start), in_doubt)
 
 
@@ -190,8 +190,9 @@ def _gates(suite: Suite, scorer: str | None, given: dict[str, Any], confidence: 
             raise UseError(f"suite '{suite.name}' has no gates; give a bound, such as at_least=0.8")
         return None
     names = [spec.name for spec in suite.scorers]
-    if (scorer or names[:1]) not in (names, names[:1]) and scorer not in names:
-        raise UseError(f"suite '{suite.name}' has no scorer '{scorer}'; it has: {', '.join(names) or 'none'}")
+    chosen = scorer or next(iter(names), "")
+    if chosen not in names:
+        raise UseError(f"suite '{suite.name}' has no scorer '{chosen}'; it has: {', '.join(names) or 'none'}")
     gate = import_module("workbench.define.gates").Gate
     against = bounds.get("no_worse_than")
     if against not in (None, "baseline", "reference"):
@@ -201,7 +202,7 @@ def _gates(suite: Suite, scorer: str | None, given: dict[str, Any], confidence: 
             measure="scorer",
             rule=rule,
             bound=suite.margin if rule == "no_worse_than" else float(bound),
-            scorer=scorer or names[0],
+            scorer=chosen,
             against=against if rule == "no_worse_than" else None,
             confidence=confidence,
         )
@@ -218,6 +219,10 @@ def _hold(result: Result, gates: list[Gate] | None, in_doubt: str) -> None:
     passed = ("pass", "unchanged", *(("not enough data",) if in_doubt == "pass" else ()))
     if report.answer not in passed:
         raise AssertionError(f"suite {result.suite.name}, run {result.run}\n{lines}")
+
+
+def _in_doubt(config: pytest.Config) -> str:
+    return str(config.getini("workbench_not_enough_data") or "fail")
 
 
 def _means(result: Result) -> list[str]:

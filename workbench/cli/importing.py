@@ -11,7 +11,7 @@ from workbench.cli.session import Session, emit
 from workbench.errors import UseError
 from workbench.interop.github_models import import_github_models
 from workbench.interop.langchain import import_langchain
-from workbench.interop.promptfoo import find_configs, import_promptfoo
+from workbench.interop.promptfoo import find_configs, import_promptfoo, name_of
 from workbench.interop.report import Report, write_files
 from workbench.views.format import one_line, plural
 
@@ -105,7 +105,7 @@ def _finish(session: Session, reports: list[Report], out: Path | None, dry_run: 
     for report in reports if not dry_run else ():
         if not report.refused:
             root = out or session.project.root
-            write_files(report.files, root / Path(report.source).parent.name if len(reports) > 1 else root)
+            write_files(report.files, root / name_of(Path(report.source)) if len(reports) > 1 else root)
     if as_json:
         emit([_json(report) for report in reports], [], True)
     elif len(reports) > 1:

@@ -51,7 +51,7 @@ class ForeignRun:
 
 
 def keep_foreign(database: Database, foreign: ForeignRun) -> tuple[str, bool]:
-    """Stores the run; its id comes from its content, so the same file is stored once. Gives it, and whether it is new."""
+    """Stores the run, once: its id comes from its content. Gives the id, and whether it is new."""
     told = [[t.case, t.repeat, t.output.text, {n: s[0] for n, s in t.scores.items()}] for t in foreign.trials]
     run = f"{foreign.tool}-{content_id('fr1', [foreign.task, foreign.model, dict(foreign.params), told])[4:16]}"
     revision = content_id("pr1", [foreign.tool, foreign.task])

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from workbench.define.roles import MARKER
-from workbench.define.template import variables_used
 from workbench.interop import promptfoo_files as files
 from workbench.interop.nunjucks import chat_body, text_prompt
 from workbench.interop.report import Left, Report
@@ -103,7 +102,7 @@ def _fixed(text: str) -> str:
 
 
 def to_langchain(prompt: Prompt) -> str:
-    """The prompt as `langchain_core.load.dumps` writes one, its templates in Jinja; raises Left for what LangChain
+    """The prompt as `langchain_core.load.dumps` writes one, its templates as f-strings; raises Left for what LangChain
     would not render in the same way."""
     if prompt.partials or prompt.raw:
         raise Left("a prompt with partials" if prompt.partials else "a prompt without roles")
@@ -125,7 +124,19 @@ def to_langchain(prompt: Prompt) -> str:
 
 
 def _fields(text: str) -> dict[str, Json]:
-    return {"input_variables": sorted(variables_used(text)), "template": text, "template_format": "jinja2"}
+    """A template with nothing but variables, as an f-string: LangChain reads no Jinja from a file."""
+    names: list[str] = []
+
+    def braced(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0] * 2
+        names.append(found[1])
+        return "{" + found[1] + "}"
+
+    if re.search(r"\{[%#]", text) or re.search(r"\{\{(?!-?\s*\w+\s*-?\}\})", text):
+        raise Left("a template with more than variables")
+    template = re.sub(r"\{\{\s*(\w+)\s*\}\}|[{}]", braced, text)
+    return {"input_variables": sorted(set(names)), "template": template, "template_format": "f-string"}
 
 
 def _constructor(package: str, module: str, name: str, kwargs: Json) -> dict[str, Json]:

@@ -30,7 +30,7 @@ def read_lm_eval(path: Path) -> ForeignRun:
     trials = []
     try:
         with path.open("rb") as file:
-            for line, text in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
+            for line, text in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):  # noqa: B007  for the error
                 if len(text) > MAX_LINE:
                     raise ValueError("a line of over 16 MiB")
                 if text.strip():

@@ -69,7 +69,7 @@ def chat_prompt(text: str) -> tuple[str, set[str]]:
     plain = re.sub(r",(\s*\])", r"\1", plain)
     try:
         messages = json.loads(plain)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         to_jinja(text)
         raise Left("a chat prompt whose JSON is made by a template") from error
     return chat_body(messages), histories

@@ -14,9 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from workbench.define.data import ROLES
+from workbench.define.project import FILE, ProjectFile
+from workbench.define.prompt import parse_prompt
+from workbench.define.suite_file import SuiteFile
 from workbench.define.template import render_template, variables_used
-from workbench.define.yamlfile import write_yaml
-from workbench.errors import PromptError
+from workbench.define.yamlfile import parse_yaml, validate, write_yaml
+from workbench.errors import FileError, PromptError
 from workbench.interop import promptfoo_files as files
 from workbench.interop.nunjucks import chat_prompt, text_prompt, to_jinja
 from workbench.interop.promptfoo_asserts import JUDGED, Scored, scorer_of
@@ -77,6 +80,12 @@ def find_configs(place: Path) -> list[Path]:
     return sorted(path for path in place.rglob("promptfooconfig*") if path.suffix in (".yaml", ".yml", ".json"))
 
 
+def name_of(path: Path) -> str:
+    """What an import is called: its folder, and what else the file's name tells."""
+    more = "" if path.name in NAMES else path.stem.removeprefix("promptfooconfig").lstrip("-.")
+    return _slug(f"{path.resolve().parent.name}-{more}".rstrip("-"))
+
+
 def import_promptfoo(path: Path) -> Report:
     """Reads a config; the report has the files to write, and tells why where it is refused."""
     report = Report(str(path))
@@ -87,16 +96,31 @@ def import_promptfoo(path: Path) -> Report:
     except Left as why:
         report.add("config", "left", str(why))
         return report
-    name = path.parent.name if path.name in NAMES else f"{path.parent.name}-{path.stem.removeprefix('promptfooconfig')}"
-    work = _Import(config, path.parent, _slug(name.replace("--", "-")), report)
+    work = _Import(config, path.parent, name_of(path), report)
     for what, step in _STEPS.items():
         try:
             step(work)
         except Left as why:
             report.add(what, "left", str(why))
+        except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+            report.add(what, "left", f"it has not the form that promptfoo wants ({type(error).__name__})")
     if not report.refused:
         _write(work)
+        _check(work)
     return report
+
+
+def _check(work: _Import) -> None:
+    """Reads the files as a run would; drops them all where one of them would be refused."""
+    try:
+        for name, text in work.report.files.items():
+            if name.endswith(".prompty"):
+                parse_prompt(text, path=name)
+            elif name.endswith(".yaml"):
+                validate(ProjectFile if name == FILE else SuiteFile, parse_yaml(text, name))
+    except FileError as error:
+        work.report.add("config", "left", f"what comes of it is refused: {error}")
+        work.report.files.clear()
 
 
 def _keys(work: _Import) -> None:
@@ -106,7 +130,9 @@ def _keys(work: _Import) -> None:
         elif key not in READ:
             work.report.add(key, "left", "has no counterpart")
     options = work.config.get("evaluateOptions") or {}
-    for key in options:
+    for key, value in options.items():
+        if key == "repeat" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise Left("'repeat' is no number")
         if key != "repeat":
             work.report.add(f"evaluateOptions.{key}", "approximated", "how fast to ask is decided here")
 

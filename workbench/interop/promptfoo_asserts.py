@@ -68,7 +68,8 @@ def scorer_of(given: Mapping[str, Json], number: int, judge_model: str) -> Score
             raise Left(f"assertion {kind} without a text to judge by")
         if given.get("threshold") is not None:
             raise Left(f"assertion {kind}: a threshold on the judge's own score")
-        settings: Json = {"rubric": f"judges/{bare}-{number}", "model": judge_model, "passes": ["pass"]}
+        settings: Json = {"rubric": f"judges/{bare}-{number}", "model": judge_model, "scale": ["pass", "fail"]}
+        settings["passes"] = ["pass"]
         note = "the rubric is in our words, and the judge says pass or fail"
         return Scored(name, _negated({"judge": settings}, negated), {field: value}, weight, bare, note)
     entry, values, note = _plain(bare, value, given.get("threshold"), field)

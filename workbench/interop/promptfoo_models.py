@@ -90,11 +90,13 @@ def _params(name: str, config: Json, settings: dict[str, Json]) -> dict[str, Jso
     params: dict[str, Json] = {}
     for key, value in config.items():
         own = RENAMED.get(key, key)
-        if own in PARAMS:
+        if own in PARAMS and isinstance(value, (int, float, str)):
             params[own] = value
-        elif key == "apiBaseUrl" and settings:
+        elif own == "stop" and isinstance(value, list) and all(isinstance(text, str) for text in value):
+            params[own] = value
+        elif key == "apiBaseUrl" and settings and isinstance(value, str):
             settings["base_url"] = value
-        elif key == "apiKeyEnvar" and settings:
+        elif key == "apiKeyEnvar" and settings and isinstance(value, str):
             settings["api_key_env"] = value
         else:
             raise Left(f"'{key}' of provider {name}")

@@ -14,6 +14,7 @@ import krippendorff
 import numpy as np
 
 from workbench.errors import UseError
+from workbench.stats.distributions import z_upper
 from workbench.stats.intervals import clopper_pearson, wilson
 from workbench.stats.methods import FEWEST_CASES
 from workbench.stats.reduce import ROUNDING, Bounds, Floats, Sample
@@ -84,7 +85,7 @@ def cohen_kappa(a: Sequence[Label | None], b: Sequence[Label | None], confidence
         return told(1.0, (max(-1.0, 1 - (1 - clopper_pearson(same, alpha)[0]) / (1 - chance)), 1.0))
     if error**2 < ROUNDING:
         return told(kappa, None, "a rater gave one label only, or never the other's, so kappa shows no spread")
-    half = _z(alpha) * error
+    half = z_upper(alpha / 2) * error
     return told(kappa, (max(-1.0, kappa - half), min(1.0, kappa + half)))
 
 
@@ -148,9 +149,3 @@ def _value_counts(ratings: Sequence[Sequence[Label | None]], level: Level) -> tu
         for label in item:
             row[place[label]] += 1
     return counts, values
-
-
-def _z(alpha: float) -> float:
-    from scipy.stats import norm
-
-    return float(norm.isf(alpha / 2))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workbench.stats.bounds import lower_bound, upper_bound
+from workbench.stats.distributions import z_upper
 from workbench.stats.methods import difference_method, mean_method, why_no_interval
 from workbench.stats.reduce import PairedSample, Sample
 
@@ -132,15 +133,13 @@ def cases_to_show(spread: float, margin: float, alpha: float) -> int | None:
     n = (z(1−alpha) + z(power))²·s²/margin² + z(1−alpha)²/2 (Guenther 1981, Am. Stat. 35:243, one-sided), s the
     standard deviation of the paired differences; without any, ln(alpha)/ln(1−margin), as few as can show it
     where no case differs. None for a margin of 0."""
-    from scipy.stats import norm
-
     if margin <= 0:
         return None
     if margin >= 1:
         return 1
     fewest = math.log(alpha) / math.log1p(-margin)
-    z = float(norm.isf(alpha))
-    return math.ceil(max(fewest, (z + float(norm.ppf(POWER))) ** 2 * (spread / margin) ** 2 + z * z / 2))
+    z = z_upper(alpha)
+    return math.ceil(max(fewest, (z + z_upper(1 - POWER)) ** 2 * (spread / margin) ** 2 + z * z / 2))
 
 
 def cases_without_one(share: float, alpha: float) -> int | None:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from workbench.errors import UnknownName, UseError
 from workbench.records import Kind, ScoreColumns
+from workbench.stats.distributions import z_upper
 from workbench.stats.methods import Test, difference_method, why_no_interval
 from workbench.stats.reduce import Bounds, PairedSample, Sample, paired_sample, reduce_repeats
 from workbench.stats.summary import check_confidence
@@ -97,16 +98,14 @@ def cases_needed(differences: Sample, margin: float, alpha: float) -> int | None
     n = (z(1−alpha/2) + z(power))²·s²/margin² + z(1−alpha/2)²/2 (Guenther 1981, Am. Stat. 35:243), s from
     the measured paired differences. Without any variance: as many as make `constant_bound` as narrow as the
     margin. Clusters count as cases by their mean size. None below two units or for a margin of 0."""
-    from scipy.stats import norm
-
     units = len(differences.values)
     if units < 2 or margin <= 0:
         return None
     if differences.constant:
         needed = math.log(alpha / 2) / math.log1p(-margin) if margin < 1 else 1.0
     else:
-        z = float(norm.isf(alpha / 2))
-        needed = (z + float(norm.ppf(POWER))) ** 2 * float(differences.values.var(ddof=1)) / margin**2 + z * z / 2
+        z = z_upper(alpha / 2)
+        needed = (z + z_upper(1 - POWER)) ** 2 * float(differences.values.var(ddof=1)) / margin**2 + z * z / 2
     return math.ceil(needed * differences.cases / units)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.errors import UseError
 from workbench.records import ScoreColumns
+from workbench.stats.distributions import z_upper
 from workbench.stats.paired import POWER
 from workbench.stats.reduce import CaseTable, Floats, Sample, paired_sample, reduce_repeats
 
@@ -51,16 +52,14 @@ class Needed:
 def smallest_difference(differences: Sample, alpha: float) -> float | None:
     """The smallest true difference that a two-sided test at `alpha` finds with 80 % power; the inverse of
     `paired.cases_needed` (Guenther 1981, Am. Stat. 35:243). None where there are too few units for it."""
-    from scipy.stats import norm
-
     n = len(differences.values)
     if differences.constant:
         return 1 - math.exp(math.log(alpha / 2) / n)
-    z = float(norm.isf(alpha / 2))
+    z = z_upper(alpha / 2)
     if n < 2 or n <= z * z / 2:
         return None
     spread = float(differences.values.std(ddof=1))
-    return (z + float(norm.ppf(POWER))) * spread / math.sqrt(n - z * z / 2)
+    return (z + z_upper(1 - POWER)) * spread / math.sqrt(n - z * z / 2)
 
 
 def suite_sees(columns: ScoreColumns, reference: str, confidence: float = 0.95) -> float | None:
@@ -100,12 +99,10 @@ def needed(split: VarianceSplit, difference: float, alpha: float = 0.05) -> Need
     A trial spent on a new case averages both parts of the variance, one spent on a repeat only the part within. So
     repeats are the answer only where they ask for at most a tenth more trials in all: where next to no variance lies
     between cases, and no new case need be found. Raises UseError for a difference of 0."""
-    from scipy.stats import norm
-
     if not difference > 0:
         raise UseError(f"difference {difference:g} is not above 0; give one such as 0.05")
-    z = float(norm.isf(alpha / 2))
-    factor = ((z + float(norm.ppf(POWER))) / difference) ** 2
+    z = z_upper(alpha / 2)
+    factor = ((z + z_upper(1 - POWER)) / difference) ** 2
     cases = math.ceil(factor * (split.between + split.within / split.repeats) + z * z / 2)
     room = (split.cases - z * z / 2) / factor - split.between
     repeats = max(1, math.ceil(split.within / room)) if room > 0 else None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbench.errors import UseError
+from workbench.stats.distributions import even_odds, t_tail
 from workbench.stats.reduce import Floats, PairedSample
 
 EXACT_UP_TO = 13
@@ -24,22 +25,18 @@ BLOCK = 200
 def mcnemar_exact(pairs: Sequence[PairedSample]) -> list[float]:
     """McNemar's test in its exact, binomial form (McNemar 1947; Fagerland et al. 2013, BMC Med. Res.
     Methodol. 13:91). Raises UseError on repeats and clusters."""
-    from scipy.stats import binomtest
-
     for pair in pairs:
         if not (pair.first.binary and pair.second.binary):
             raise UseError(
                 "McNemar's test needs one 0/1 score a case, without repeats and clusters; "
                 "use the sign-flip test on case means"
             )
-    return [binomtest(p.wins, p.wins + p.losses).pvalue if p.wins + p.losses else 1.0 for p in pairs]
+    return [even_odds(p.wins, p.losses) for p in pairs]
 
 
 def t_test(pairs: Sequence[PairedSample]) -> list[float]:
     """Student's paired t test on the differences of units (Student 1908); where all differences are equal,
     and so have no variance, the sign test: 2^(1−n)."""
-    from scipy.stats import t
-
     p = []
     for pair in pairs:
         sample = pair.differences
@@ -47,7 +44,7 @@ def t_test(pairs: Sequence[PairedSample]) -> list[float]:
         if sample.constant:
             p.append(2.0 ** (1 - n) if mean else 1.0)
         else:
-            p.append(float(2 * t.sf(mean * n**0.5 / sample.values.std(ddof=1), n - 1)))
+            p.append(2 * t_tail(mean * n**0.5 / float(sample.values.std(ddof=1)), n - 1))
     return p
 
 

@@ -53,7 +53,8 @@ def _chosen(connection: sa.Connection, keep: int | None, before: str | None) -> 
     r = db.runs.c
     written = set(connection.execute(sa.select(db.notes.c.run).union(sa.select(db.votes.c.run))).scalars())
     seen: Counter[str] = Counter()
-    chosen, spared = [], []
+    chosen: list[str] = []
+    spared: list[str] = []
     query = sa.select(r.id, r.suite, r.started, r.status, r.pid, r.host, r.heartbeat).order_by(r.started.desc(), r.id)
     for row in connection.execute(query).mappings():
         seen[row["suite"]] += 1

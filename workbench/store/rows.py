@@ -97,8 +97,22 @@ def _details(value: Json) -> bool:
     return isinstance(value, dict) and all(name in shapes and isinstance(v, shapes[name]) for name, v in value.items())
 
 
-def _mapping(*keys: str) -> Callable[[Json], bool]:
-    return lambda value: isinstance(value, dict) and all(key in value for key in keys)
+def _typed(**kinds: type) -> Callable[[Json], bool]:
+    """A mapping with at least these keys, each of its type."""
+    return lambda value: (
+        isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in kinds.items())
+    )
+
+
+def _settings(value: Json) -> bool:
+    """How a request is asked: see `recording.keep_requests`."""
+    kinds = _typed(params=dict, repeat=int, answer=dict, logprobs=int, tools=list)
+    return kinds(value) and "seed" in value and (value["seed"] is None or isinstance(value["seed"], int))
+
+
+def _header(value: Json) -> bool:
+    named = isinstance(value, dict) and _texts(value.get("scorers", []))
+    return named and isinstance(value.get("seed"), int) and isinstance(value.get("models", {}), dict)
 
 
 def _run_id(value: Json) -> bool:
@@ -117,16 +131,16 @@ _CHECKS: Mapping[tuple[str, str], Callable[[Json], bool]] = {
     ("revisions", "partials"): _text_mapping,
     ("runs", "id"): _run_id,
     ("runs", "status"): lambda value: value in _STATUS,
-    ("runs", "header"): _mapping("seed"),
+    ("runs", "header"): _header,
     ("requests", "messages"): _messages,
-    ("requests", "settings"): _mapping("params", "seed", "repeat", "answer", "logprobs", "tools"),
+    ("requests", "settings"): _settings,
     ("outputs", "failure"): _failure,
     ("outputs", "details"): _details,
-    ("variants", "settings"): _mapping("params", "vars", "answer"),
+    ("variants", "settings"): _typed(params=dict, vars=dict, answer=dict),
     ("cases", "tags"): _texts,
-    ("cases", "inputs"): _mapping(),
+    ("cases", "inputs"): _typed(),
     ("scores", "kind"): lambda value: value in _KINDS,
     ("batches", "requests"): _texts,
     ("batches", "price"): lambda value: value is None or isinstance(value, dict),
-    ("tries", "inputs"): _mapping(),
+    ("tries", "inputs"): _typed(),
 }

@@ -110,7 +110,7 @@ def run_cases(connection: sa.Connection, run: str) -> list[str]:
 def run_clusters(connection: sa.Connection, run: str) -> dict[str, str | None]:
     """Case → the cluster that it belongs to."""
     c = db.cases.c
-    return {case: cluster for case, cluster in connection.execute(sa.select(c.id, c.cluster).where(c.run == run))}
+    return dict(map(tuple, connection.execute(sa.select(c.id, c.cluster).where(c.run == run))))
 
 
 def run_scorers(connection: sa.Connection, run: str) -> list[tuple[str, Kind]]:

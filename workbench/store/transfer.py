@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, NoReturn
 
 import sqlalchemy as sa
 
@@ -44,7 +44,7 @@ def export_lines(connection: sa.Connection, runs: Sequence[str] = ()) -> Iterato
     yield _line({"end": dict(counts)})
 
 
-def write_export(connection: sa.Connection, file: BinaryIO, runs: Sequence[str] = ()) -> int:
+def write_export(connection: sa.Connection, file: IO[bytes], runs: Sequence[str] = ()) -> int:
     """Writes an export; gives the number of its rows. The same store gives the same bytes."""
     count = -2
     with gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed:

@@ -1,4 +1,4 @@
-"""The app's screens, one a file. What a model wrote is shown as text; as Markdown only on demand (`page.safe_markdown`).
+"""The app's screens, one a file. What a model wrote is shown as text; on demand as Markdown (`page.safe_markdown`).
 
 This module is their frame: it refuses unsafe settings, shows the sidebar and runs the screen that the address names.
 """
@@ -32,9 +32,14 @@ STYLE = """<style>
 .words, .foreign pre { white-space: pre-wrap }
 .words ins { background: rgba(0, 158, 115, .18) }
 .words del { background: rgba(213, 94, 0, .18) }
+[data-testid=stCaptionContainer] { opacity: .85 !important }
+[data-testid=stMarkdownContainer] code { color: inherit !important }
+[data-testid=stMultiSelect] [data-tag] { background: #2f6690 !important }
+[data-testid^=stBaseButton-primary] { background: #2f6690 !important; border-color: #2f6690 !important }
+[data-testid=stMultiSelect] [data-tag] * { color: white !important }
 </style>"""
-"""Ours, and constant: less air above the title; words that differ (`board.diff_html`) and foreign Markdown, never wider than
-their place."""
+"""Ours, and constant: less air above the title; words that differ (`board.diff_html`) and foreign Markdown, never wider
+than their place; and those of Streamlit's colours that are too pale to read."""
 
 
 def show() -> None:

@@ -1,7 +1,7 @@
 """How far the statistics can be trusted, by simulation, and what they cost.
 
-    python benchmarks/statistics.py            minutes; the tables of docs/statistics.md
-    python benchmarks/statistics.py --quick    seconds; the same with few runs
+    python benchmarks/statistics_study.py            minutes; the tables of docs/statistics.md
+    python benchmarks/statistics_study.py --quick    seconds; the same with few runs
 
 Seeds are fixed, so the figures repeat; only time and memory depend on the machine.
 """

@@ -31,8 +31,8 @@ def test_a_run_in_one_call(project: Path) -> None:
     assert (result.status, result.problem, seen[-1]) == ("complete", "", 200)
     frame = result.trials()
     assert len(frame) == 200
-    assert frame["exact"].mean() == 0.8
-    assert {"variant", "model", "case", "repeat", "text", "failure", "cost"} <= set(frame.columns)
+    assert frame["score.exact"].mean() == 0.8
+    assert {"variant", "model", "case", "repeat", "output", "failure", "cost"} <= set(frame.columns)
     (row,) = result.summary().to_dict("records")
     assert (row["scorer"], row["mean"], row["cases"]) == ("exact", 0.8, 200)
     assert row["low"] < 0.8 < row["high"]
@@ -73,7 +73,7 @@ def test_functions_become_scorer_and_engine(project: Path) -> None:
     text = SUITE.partition("gates:")[0].replace("[house]", "['upper:any']").replace("[exact]", "[shouts]")
     write(project, "evals/mood.yaml", text)
     result = workbench.run_suite("mood", project, workbench.Overrides(limit=5))
-    assert list(result.trials()["shouts"]) == [1.0] * 5
+    assert list(result.trials()["score.shouts"]) == [1.0] * 5
     assert workbench.run_suite("mood", project, workbench.Overrides(limit=5)).progress.reused == 5
 
 

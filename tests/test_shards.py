@@ -67,6 +67,19 @@ def test_joined_shards_are_the_whole(project: Path, capsys: pytest.CaptureFixtur
     assert call(project, "gate", joined) == 2  # it needs a baseline, as the whole does
 
 
+def test_shards_of_two_machines(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = ["--store", f"sqlite:///{project}/other.db"]
+    assert call(project, *other, "run", "mood", "--shard", "2/2", "--quiet") == 0
+    assert call(project, *other, "store", "export", "other.gz") == 0
+    assert call(project, "store", "import", "other.gz") == 0
+    assert call(project, "run", "mood", "--shard", "1/2", "--quiet") == 0
+    capsys.readouterr()
+    assert call(project, "runs", "--json") == 0
+    runs = [json.loads(line)["run"] for line in capsys.readouterr().out.splitlines()]
+    assert call(project, "runs", "join", *runs) == 0
+    assert len(table(project, capsys.readouterr().out.strip())) == 200
+
+
 @pytest.mark.parametrize(
     ("chosen", "problem"),
     [

@@ -26,6 +26,7 @@ from workbench.define.project import Project, find_root, load_project
 from workbench.define.suite import Overrides
 from workbench.errors import UseError
 from workbench.evaluate import Progress
+from workbench.interop.frames import load_runs
 from workbench.prepare import prepare_suite
 from workbench.records import Run, Suite
 from workbench.registry import SCORERS
@@ -80,12 +81,8 @@ class Result:
         return compare_runs([self.run], self.project)
 
     def trials(self) -> pd.DataFrame:
-        """A row a trial: variant, prompt, model, case, repeat, expected, text, failure, tokens, seconds, cost, and a
-        column a scorer."""
-        with _reading(self.project) as connection:
-            variants = {v.id: v for v in stored.run_variants(connection, self.run)}
-            rows = [_row(row, variants[row.variant_id]) for row in stored.trial_rows(connection, self.run)]
-        return _frame(rows)
+        """A row a trial, with the columns of `load_runs`."""
+        return load_runs(self.project, self.run)
 
     def summary(self) -> pd.DataFrame:
         """A row a variant and scorer: mean, the bounds of its 95 % interval (`low`, `high`), cases."""
@@ -193,19 +190,6 @@ def _baseline(project: Project, run: Run, gates: Sequence[Gate]) -> Baseline | N
 def _reading(project: Project) -> Iterator[Any]:
     with closing(Database.open(project.store_url)) as database, database.read() as connection:
         yield connection
-
-
-def _row(row: stored.TrialRow, variant: stored.VariantRow) -> dict[str, Any]:
-    output = row.output
-    return {
-        "variant": variant.label, "prompt": variant.prompt, "model": variant.model, "case": row.case_id,
-        "repeat": row.repeat, "expected": row.expected, "text": output.text if output else None,
-        "failure": output.failure.message if output and output.failure else None,
-        "prompt_tokens": output.prompt_tokens if output else None,
-        "output_tokens": output.output_tokens if output else None,
-        "seconds": output.seconds if output else None, "cost": output.cost if output else None,
-        **{score.scorer: score.value for score in row.scores},
-    }  # fmt: skip
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ HOST = "127.0.0.1"
 LOCAL = (HOST, "localhost", "::1")
 TOKEN = "WORKBENCH_TOKEN"  # noqa: S105 - the name of the variable that hands the token on
 
+SERVER = "workbench.views.screens.serve"
 SAFE = {
     "server.address": HOST,
     "server.enableXsrfProtection": "true",
@@ -64,7 +65,7 @@ def ui(session: Session, port: int, host: str, headless: bool) -> None:
         click.echo(f"Other machines can reach the app. Open it at http://{host}:{port}/?token={environment[TOKEN]}")
     page = Path(screens.origin).with_name("__main__.py")
     # The server takes this process's place, so that every signal reaches it. -P: a project's `json.py` is not imported.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "streamlit", "run", str(page), *options], environment)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-P", "-m", SERVER, "run", str(page), *options], environment)  # noqa: S606
 
 
 def _check_free(host: str, port: int) -> None:

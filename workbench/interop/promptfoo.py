@@ -10,20 +10,17 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from workbench.define.data import ROLES
-from workbench.define.project import FILE, ProjectFile
-from workbench.define.prompt import parse_prompt
-from workbench.define.suite_file import SuiteFile
 from workbench.define.template import render_template, variables_used
-from workbench.define.yamlfile import parse_yaml, validate, write_yaml
-from workbench.errors import FileError, PromptError
+from workbench.errors import PromptError
 from workbench.interop import promptfoo_files as files
 from workbench.interop.nunjucks import chat_prompt, text_prompt, to_jinja
-from workbench.interop.promptfoo_asserts import JUDGED, Scored, scorer_of
-from workbench.interop.promptfoo_models import Provider, provider_of
+from workbench.interop.promptfoo_asserts import Scored, scorer_of
+from workbench.interop.promptfoo_models import provider_of
+from workbench.interop.promptfoo_project import Group, PromptDraft, Work, check_project, write_project
 from workbench.interop.report import Left, Report
 from workbench.records import Json
 
@@ -33,44 +30,7 @@ READ = {"description", "prompts", "providers", "targets", "tests", "defaultTest"
 HARMLESS = {"outputPath", "sharing", "tags", "commandLineOptions", "writeLatestResults", "$schema", "metadata"}
 """Keys that change no answer and no score."""
 TEST_KEYS = {"vars", "assert", "description", "metadata", "threshold", "options", "_base"}
-GRADER: Mapping[str, Json] = {"engine": "openai", "model": "gpt-4.1"}
-EMBEDDER: Mapping[str, Json] = {"engine": "openai", "model": "text-embedding-3-large", "api": "embeddings"}
 MOST_CASES = 100_000
-
-
-@dataclass
-class _Prompt:
-    """A prompt of the config."""
-
-    name: str
-    refs: tuple[str, ...]
-    """How providers may name it."""
-    body: str
-    histories: set[str]
-    lenient: bool = False
-
-
-@dataclass
-class _Group:
-    """Tests with the same assertions, but for the values in their cases."""
-
-    scorers: list[Scored]
-    threshold: float | None
-    rows: list[dict[str, Json]] = field(default_factory=list)
-
-
-@dataclass
-class _Import:
-    """An import on its way."""
-
-    config: Mapping[str, Json]
-    base: Path
-    name: str
-    report: Report
-    prompts: list[_Prompt] = field(default_factory=list)
-    providers: list[Provider] = field(default_factory=list)
-    groups: dict[str, _Group] = field(default_factory=dict)
-    models: dict[str, Mapping[str, Json]] = field(default_factory=dict)
 
 
 def find_configs(place: Path) -> list[Path]:
@@ -96,7 +56,7 @@ def import_promptfoo(path: Path) -> Report:
     except Left as why:
         report.add("config", "left", str(why))
         return report
-    work = _Import(config, path.parent, name_of(path), report)
+    work = Work(config, path.parent, name_of(path), report)
     for what, step in _STEPS.items():
         try:
             step(work)
@@ -105,25 +65,12 @@ def import_promptfoo(path: Path) -> Report:
         except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
             report.add(what, "left", f"it has not the form that promptfoo wants ({type(error).__name__})")
     if not report.refused:
-        _write(work)
-        _check(work)
+        write_project(work)
+        check_project(work)
     return report
 
 
-def _check(work: _Import) -> None:
-    """Reads the files as a run would; drops them all where one of them would be refused."""
-    try:
-        for name, text in work.report.files.items():
-            if name.endswith(".prompty"):
-                parse_prompt(text, path=name)
-            elif name.endswith(".yaml"):
-                validate(ProjectFile if name == FILE else SuiteFile, parse_yaml(text, name))
-    except FileError as error:
-        work.report.add("config", "left", f"what comes of it is refused: {error}")
-        work.report.files.clear()
-
-
-def _keys(work: _Import) -> None:
+def _keys(work: Work) -> None:
     for key in work.config:
         if key in HARMLESS:
             work.report.add(key, "approximated", "not needed here, it changes no answer and no score")
@@ -137,7 +84,7 @@ def _keys(work: _Import) -> None:
             work.report.add(f"evaluateOptions.{key}", "approximated", "how fast to ask is decided here")
 
 
-def _prompts(work: _Import) -> None:
+def _prompts(work: Work) -> None:
     given = work.config.get("prompts")
     for entry in given if isinstance(given, list) else [given]:
         for refs, text, shown in _texts(entry, work.base):
@@ -146,7 +93,7 @@ def _prompts(work: _Import) -> None:
                 text = json.dumps(files.parse(text, shown))  # noqa: PLW2901
             body, histories = chat_prompt(text) if chat else (text_prompt(text), set())
             if all(body != other.body for other in work.prompts):
-                work.prompts.append(_Prompt(f"{work.name}/{len(work.prompts) + 1}", refs, body, histories))
+                work.prompts.append(PromptDraft(f"{work.name}/{len(work.prompts) + 1}", refs, body, histories))
     if not work.prompts:
         raise Left("there is none")
     work.report.add(f"{len(work.prompts)} prompts", "carried")
@@ -179,7 +126,7 @@ def _texts(entry: Json, base: Path) -> Iterator[tuple[tuple[str, ...], str, str]
                 yield (*refs, entry, path.name), part.strip(), path.name
 
 
-def _providers(work: _Import) -> None:
+def _providers(work: Work) -> None:
     given = work.config.get("providers", work.config.get("targets"))
     for entry in given if isinstance(given, list) else [given]:
         provider = provider_of(entry, work.base)
@@ -198,7 +145,7 @@ def _providers(work: _Import) -> None:
             work.report.add(f"model {provider.ref}", "carried")
 
 
-def _tests(work: _Import) -> None:
+def _tests(work: Work) -> None:
     default = work.config.get("defaultTest") or {}
     if isinstance(default, str):
         default = {**files.load(files.find(work.base, default)[0])}
@@ -226,7 +173,7 @@ def _tests(work: _Import) -> None:
     _allow_missing(work)
 
 
-def _scenarios(work: _Import) -> Iterator[dict[str, Json]]:
+def _scenarios(work: Work) -> Iterator[dict[str, Json]]:
     """Each set of variables of a scenario with each of its tests."""
     for scenario in work.config.get("scenarios") or []:
         if not isinstance(scenario, dict) or set(scenario) - {"config", "tests", "description"}:
@@ -240,7 +187,7 @@ def _scenarios(work: _Import) -> Iterator[dict[str, Json]]:
             yield merged
 
 
-def _expanded(work: _Import, test: Mapping[str, Json]) -> Iterator[tuple[dict[str, Json], list[Scored]]]:
+def _expanded(work: Work, test: Mapping[str, Json]) -> Iterator[tuple[dict[str, Json], list[Scored]]]:
     """The case's fields and the scorers, for each combination of the variables that are lists of texts."""
     if odd := [key for key in test if key not in TEST_KEYS]:
         raise Left(f"'{odd[0]}' of a test")
@@ -263,7 +210,7 @@ def _expanded(work: _Import, test: Mapping[str, Json]) -> Iterator[tuple[dict[st
         yield row | {n: v for s in scorers for n, v in s.fields.items()}, scorers
 
 
-def _options(work: _Import, options: Mapping[str, Json]) -> str:
+def _options(work: Work, options: Mapping[str, Json]) -> str:
     """The alias of the judge that a test's options name; raises Left for what changes outputs."""
     alias = "judge"
     for name, value in options.items():
@@ -277,7 +224,7 @@ def _options(work: _Import, options: Mapping[str, Json]) -> str:
     return alias
 
 
-def _assertions(work: _Import, given: Json) -> Iterator[dict[str, Json]]:
+def _assertions(work: Work, given: Json) -> Iterator[dict[str, Json]]:
     templates = work.config.get("assertionTemplates") or {}
     for entry in given:
         if isinstance(entry, dict) and "$ref" in entry:
@@ -288,7 +235,7 @@ def _assertions(work: _Import, given: Json) -> Iterator[dict[str, Json]]:
         yield entry
 
 
-def _value(work: _Import, name: str, value: Json) -> Json:
+def _value(work: Work, name: str, value: Json) -> Json:
     """A variable's value as Jinja writes it like Nunjucks; a chat history as messages."""
     if any(name in prompt.histories for prompt in work.prompts):
         return _history(name, value)
@@ -322,15 +269,15 @@ def _filled(value: Json, inputs: Mapping[str, Json]) -> Json:
         raise Left(f"the template in an assertion: {error.message}") from error
 
 
-def _put(work: _Import, row: dict[str, Json], scorers: list[Scored], threshold: Json) -> None:
+def _put(work: Work, row: dict[str, Json], scorers: list[Scored], threshold: Json) -> None:
     """Adds a case to the group of tests that are scored alike."""
     if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
         raise Left("a threshold that is no number")
     key = json.dumps([[s.name, s.entry, s.weight] for s in scorers] + [threshold], sort_keys=True)
-    work.groups.setdefault(key, _Group(scorers, threshold)).rows.append(row)
+    work.groups.setdefault(key, Group(scorers, threshold)).rows.append(row)
 
 
-def _allow_missing(work: _Import) -> None:
+def _allow_missing(work: Work) -> None:
     """A prompt whose variables some test lacks renders them as nothing, as Nunjucks does."""
     for prompt, group in itertools.product(work.prompts, work.groups.values()):
         try:
@@ -341,63 +288,6 @@ def _allow_missing(work: _Import) -> None:
             if used - {name.removeprefix("var_") for name in row}:
                 prompt.lenient = True
                 work.report.add("variables that a test lacks", "approximated", "they render as nothing, as there")
-
-
-def _write(work: _Import) -> None:
-    """The files of the import."""
-    made = work.report.files
-    for prompt in work.prompts:
-        front: dict[str, Json] = {"template": {"strict": False}} if prompt.lenient else {}
-        if prompt.histories:
-            names = sorted(variables_used(prompt.body))
-            kinds = {name: "thread" if name in prompt.histories else "any" for name in names}
-            front["inputs"] = [{"name": name, "kind": kind} for name, kind in kinds.items()]
-        head = f"---\n{write_yaml(front)}---\n" if front else ""
-        made[f"prompts/{prompt.name}.prompty"] = head + prompt.body
-    for number, group in enumerate(work.groups.values(), 1):
-        name = work.name if number == 1 else f"{work.name}-{number}"
-        made[f"data/{name}.jsonl"] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in group.rows)
-        made[f"evals/{name}.yaml"] = write_yaml(_suite(work, name, group))
-    if any("semantic" in json.dumps(s.entry) for g in work.groups.values() for s in g.scorers):
-        work.models["embedder"] = EMBEDDER
-    if work.models:
-        made["workbench.yaml"] = write_yaml({"models": {name: dict(m) for name, m in work.models.items()}})
-
-
-def _suite(work: _Import, name: str, group: _Group) -> dict[str, Json]:
-    renamed = {n.removeprefix("var_"): n for row in group.rows for n in row if n.startswith("var_")}
-    suite: dict[str, Json] = {"name": name, "description": str(work.config.get("description") or "")}
-    suite |= _variants(work)
-    suite["cases"] = {"file": f"data/{name}.jsonl", "id": "_id", **({"inputs": renamed} if renamed else {})}
-    suite["scorers"] = [{**s.entry, "as": s.name} for s in group.scorers]
-    counted = [s for s in group.scorers if s.weight > 0]
-    if counted and (group.threshold is not None or any(s.weight != 1 for s in group.scorers)):
-        parts = [{"score": {**s.entry, "as": s.name}, "weight": s.weight} for s in counted]
-        bound = {} if group.threshold is None else {"at_least": group.threshold}
-        suite["scorers"].append({"weighted": {"parts": parts, **bound}, "as": "score"})
-    for scored in group.scorers:
-        if scored.judge:
-            (field_name,) = scored.fields
-            number = field_name.removeprefix("assert_")
-            work.report.files[f"prompts/judges/{scored.judge}-{number}.prompty"] = "user:\n" + (
-                JUDGED[scored.judge] % field_name + "\n"
-            )
-            work.models.setdefault("judge", GRADER)
-    repeats = (work.config.get("evaluateOptions") or {}).get("repeat")
-    return suite | ({"repeats": repeats} if repeats else {})
-
-
-def _variants(work: _Import) -> dict[str, Json]:
-    """The product of prompts and models, or the pairs that providers choose."""
-    uses = {p.alias: {"use": p.alias, "params": dict(p.params)} if p.params else p.alias for p in work.providers}
-    if all(p.prompts is None for p in work.providers):
-        return {"prompts": [p.name for p in work.prompts], "models": list(uses.values())}
-    pairs: list[dict[str, Json]] = []
-    for provider in work.providers:
-        for prompt in work.prompts:
-            if provider.prompts is None or set(provider.prompts) & set(prompt.refs):
-                pairs.append({"prompt": prompt.name, "model": uses[provider.alias]})
-    return {"variants": pairs}
 
 
 def _slug(text: str) -> str:

@@ -90,9 +90,8 @@ def _params(name: str, config: Json, settings: dict[str, Json]) -> dict[str, Jso
     params: dict[str, Json] = {}
     for key, value in config.items():
         own = RENAMED.get(key, key)
-        if own in PARAMS and isinstance(value, (int, float, str)):
-            params[own] = value
-        elif own == "stop" and isinstance(value, list) and all(isinstance(text, str) for text in value):
+        texts = own == "stop" and isinstance(value, list) and all(isinstance(text, str) for text in value)
+        if own in PARAMS and (texts or isinstance(value, (int, float, str))):
             params[own] = value
         elif key == "apiBaseUrl" and settings and isinstance(value, str):
             settings["base_url"] = value

@@ -201,9 +201,7 @@ def save_scores(connection: sa.Connection, run: str, scores: Sequence[Score]) ->
     connection.execute(db.scores.insert(), rows)
 
 
-def add_scorers(
-    connection: sa.Connection, run: str, names: Sequence[str], judges: Mapping[str, Json] = EMPTY
-) -> None:
+def add_scorers(connection: sa.Connection, run: str, names: Sequence[str], judges: Mapping[str, Json] = EMPTY) -> None:
     """Notes in the run's header by which further scorers it was scored, and what those that ask models rest on."""
     where = db.runs.c.id == run
     header = connection.execute(sa.select(db.runs.c.header).where(where)).scalar_one()

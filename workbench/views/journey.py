@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.records import Kind, canonical
+from workbench.records import Kind, ScoreColumns, canonical
 from workbench.stats.paired import PairedComparison, compare_paired
 from workbench.stats.summary import summarise
-from workbench.store.runs import VariantRow, get_run, run_scorers, run_variants, score_columns, usage
+from workbench.store.runs import VariantRow, get_run, run_variants, usage
 from workbench.views.board import spending
 from workbench.views.model import MARGIN, find_variant, side_by_side
 
@@ -54,9 +54,8 @@ class RunStanding:
         return list(found.values())
 
 
-def run_standing(connection: Any, run: str, reference: str | None, scorer: str) -> RunStanding | None:
-    """None where the scorer has no mean in this run. `reference` is the header's."""
-    columns = score_columns(connection, run, scorer)
+def run_standing(connection: Any, run: str, reference: str | None, columns: ScoreColumns) -> RunStanding | None:
+    """None where the scorer, whose columns these are, has no mean in this run. `reference` is the header's."""
     if columns.kind == "label" or not len(columns.value):
         return None
     variants, used = {v.id: v for v in run_variants(connection, run)}, usage(connection, run)
@@ -86,24 +85,22 @@ class Finding:
     comparison: PairedComparison
 
 
-def changes(connection: Any, older: str, newer: str, scorer: str) -> Finding | None:
+def changes(connection: Any, older: str, newer: str, parts: Sequence[ScoreColumns]) -> Finding | None:
     """The newer run's reference against its counterpart (the same prompt name, model and settings) in the older one,
-    on the cases that both have; None where there is none."""
+    on the cases that both have, by the scorer whose columns in both `parts` are; None where there is none."""
     runs = [get_run(connection, run) for run in (older, newer)]
     variants = [run_variants(connection, run.id) for run in runs]
     base = find_variant(variants[1], runs[1].header.get("reference"))
     now = next((v for v in variants[1] if v.id == base), None)
     before = next((v for v in variants[0] if now and _same_place(v, now)), None)
-    if now is None or before is None or any(scorer not in dict(run_scorers(connection, run.id)) for run in runs):
-        return None
-    parts = [score_columns(connection, run.id, scorer) for run in runs]
-    if parts[0].kind != parts[1].kind or parts[0].kind == "label":
+    comparable = all(len(part.value) for part in parts) and parts[0].kind == parts[1].kind != "label"
+    if now is None or before is None or not comparable:
         return None
     names = [f"{run.id}/{v.id}" for run, own in zip(runs, variants, strict=True) for v in own]
     margin = float(runs[1].header.get("margin") or MARGIN)
     rows = compare_paired(side_by_side(parts, names), f"{older}/{before.id}", margin, adjust=False)
     row = next(row for row in rows if row.variant == f"{newer}/{now.id}")
-    return Finding(runs[1].suite, (older, newer), scorer, now.label, row)
+    return Finding(runs[1].suite, (older, newer), parts[0].scorer, now.label, row)
 
 
 def undecided(

@@ -15,7 +15,7 @@ from workbench.store.overview import RunFilter, RunHead, open_runs, references, 
 from workbench.views import format as f
 from workbench.views.journey import Finding, RunStanding, changes, run_standing, undecided
 from workbench.views.screens.compare_scores import GREY, table, value_scale
-from workbench.views.screens.loaded import KEPT_SECONDS, load_shown, part, stamp
+from workbench.views.screens.loaded import KEPT_SECONDS, load_shown, part, run_columns, stamp
 from workbench.views.screens.page import (
     choose,
     errors_shown,
@@ -105,7 +105,7 @@ def _points(
     rows: list[dict[str, Any]] = []
     kinds: set[str] = set()
     for order, head in enumerate(heads, 1):
-        found = _standing(stamp_of(connection, head), head.id, base.get(head.id), scorer, connection)
+        found = _standing(stamp([head]), head.id, base.get(head.id), scorer, connection)
         for s in found.points(best) if found else ():
             y = getattr(s, value)
             if y is None or found is None:
@@ -127,18 +127,11 @@ def _points(
     return rows, kinds
 
 
-def stamp_of(connection: Any, head: RunHead) -> tuple[str, ...]:
-    """Of an ended run without asking the store again."""
-    if head.status in ("running", "waiting"):
-        return stamp(connection, [head.id])
-    return (head.id, head.status, str(head.ended))
-
-
 @st.cache_resource(ttl=20 * KEPT_SECONDS, max_entries=5_000, show_spinner=False)
 def _standing(
     key: tuple[str, ...], run: str, reference: str | None, scorer: str, _connection: Any
 ) -> RunStanding | None:
-    return run_standing(_connection, run, reference, scorer)
+    return run_standing(_connection, run, reference, run_columns(key, run, scorer, _connection))
 
 
 def _chart(rows: list[dict[str, Any]], share: bool, title: str) -> Any:
@@ -197,8 +190,7 @@ def _findings(connection: Any, heads: list[RunHead], scorer: str) -> None:
     changed, still_open = [], []
     for runs in newest.values():
         if len(runs) > 1:
-            key = (*stamp_of(connection, runs[1]), *stamp_of(connection, runs[0]))
-            changed.append(_changes(key, runs[1].id, runs[0].id, scorer, connection))
+            changed.append(_changes(stamp(runs[1::-1]), runs[1].id, runs[0].id, scorer, connection))
         shown = load_shown(connection, [runs[0].id])
         if scorer in shown.scorers:
             rows = part(connection, shown, scorer).comparisons
@@ -239,4 +231,7 @@ def _finding(found: Finding, says: str) -> None:
 
 @st.cache_resource(ttl=20 * KEPT_SECONDS, max_entries=100, show_spinner=False)
 def _changes(key: tuple[str, ...], older: str, newer: str, scorer: str, _connection: Any) -> Finding | None:
-    return changes(_connection, older, newer, scorer)
+    parts = [
+        run_columns((key[0], own), run, scorer, _connection) for own, run in zip(key[1:], (older, newer), strict=True)
+    ]
+    return changes(_connection, older, newer, parts)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
 
 from workbench.records import ScoreColumns
-from workbench.store.overview import heads_of
+from workbench.store.overview import RunHead, heads_of
+from workbench.store.runs import score_columns
 from workbench.views.model import RunView, ScorerView, load_columns, load_frame, load_scorer, scorer_names
 from workbench.views.screens.page import PROJECT, STORE
 
@@ -39,19 +40,17 @@ class Shown:
 
 def load_shown(connection: Any, runs: Sequence[str]) -> Shown:
     """Raises UnknownName for a run."""
-    key = stamp(connection, runs)
+    key = stamp(heads_of(connection, runs))
     view = _frame(key, tuple(runs), connection)
     return Shown(view, _names(key, connection, view), key)
 
 
-def stamp(connection: Any, runs: Sequence[str]) -> tuple[str, ...]:
+def stamp(heads: Iterable[RunHead]) -> tuple[str, ...]:
     """Changes when what is read of the runs may have changed."""
     where = os.environ.get(STORE) or os.environ.get(PROJECT) or os.getcwd()  # noqa: PTH109 - a key only
-    parts = [where]
-    for head in heads_of(connection, runs):
-        ended = head.ended if head.status not in ("running", "waiting") else str(time.time() // OPEN_SECONDS)
-        parts.append(f"{head.id} {head.status} {ended}")
-    return tuple(parts)
+    now = str(time.time() // OPEN_SECONDS)
+    parts = [f"{h.id} {h.status} {now if h.status in ('running', 'waiting') else h.ended}" for h in heads]
+    return (where, *parts)
 
 
 def with_reference(shown: Shown, reference: str | None) -> Shown:
@@ -81,9 +80,17 @@ def _names(key: tuple[str, ...], _connection: Any, _view: RunView) -> tuple[str,
 
 @st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner="Reading the scores …")
 def _columns(key: tuple[str, ...], scorer: str, _connection: Any, _view: RunView) -> ScoreColumns:
+    if len(_view.runs) == 1:
+        return run_columns(key, _view.run.id, scorer, _connection)
     return load_columns(_connection, _view, scorer)
 
 
 @st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner="Computing …")
 def _part(key: tuple[str, ...], scorer: str, reference: str | None, _connection: Any, _view: RunView) -> ScorerView:
     return load_scorer(_connection, _view, _columns(key, scorer, _connection, _view))
+
+
+@st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner=False)
+def run_columns(key: tuple[str, ...], run: str, scorer: str, _connection: Any) -> ScoreColumns:
+    """One run's scores by one scorer; `key` is the run's stamp."""
+    return score_columns(_connection, run, scorer)

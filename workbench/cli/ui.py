@@ -59,6 +59,7 @@ def ui(session: Session, port: int, host: str, headless: bool) -> None:
     settings["server.headless"] = str(headless or shared).lower()
     options = [f"--{name}={value}" for name, value in settings.items()]
     environment = {**os.environ, "WORKBENCH_PROJECT": str(session.project.root), "WORKBENCH_STORE": session.store_url}
+    environment.setdefault("MALLOC_ARENA_MAX", "2")  # each of Streamlit's threads would keep memory of its own
     environment.pop(TOKEN, None)
     if shared:
         environment[TOKEN] = secrets.token_urlsafe(24)

@@ -142,7 +142,8 @@ def show_price(connection: Any, shown: Shown, scorer: str) -> None:
     if found.kind == "label" or not known:
         st.info("There is nothing to draw: this scorer gives labels, or no answer has a known cost, time or length.")
         return
-    price = choose("Price", "price", known, next(iter(known)))
+    differs = (name for name in known if len({getattr(t, name) for t in took.values()}) > 1)
+    price = choose("Price", "price", known, next(differs, next(iter(known))))
     points = {
         s.variant: (getattr(took[s.variant], price), s.mean)
         for s in found.summaries

@@ -75,10 +75,10 @@ def score_rows(
     compared = {row.variant: row for row in found.comparisons}
     rows: list[dict[str, Any]] = []
     for s in found.summaries:
-        row: dict[str, Any] = {"variant": labels[s.variant], "mean": f.estimate(s), "cases": s.cases}
-        row["unscored trials"] = s.missing
+        row: dict[str, Any] = {"variant": labels[s.variant], "mean": f.estimate(s)}
         if found.comparisons:
             row |= _against_reference(compared.get(s.variant))
+        row |= {"cases": s.cases, "unscored trials": s.missing}
         took = spending(usage.get(s.variant))
         row["cost an answer"] = f.NONE if took.cost is None else f.money(took.cost)
         row["time an answer"] = f.seconds(took.seconds)
@@ -88,12 +88,12 @@ def score_rows(
 
 def _against_reference(row: PairedComparison | None) -> dict[str, str]:
     if row is None:
-        return {"difference": "", "p": "", "won / lost / tied": "", "verdict": ""}
+        return {"difference": "", "verdict": "", "p": "", "won / lost / tied": ""}
     return {
         "difference": f.difference(row),
+        "verdict": f.verdict(row),
         "p": f.p_value(row.p),
         "won / lost / tied": f"{row.wins} / {row.losses} / {row.ties}",
-        "verdict": f.verdict(row),
     }
 
 

@@ -135,7 +135,7 @@ def test_the_project_as_it_is_is_right(project: Path, capsys) -> None:
     ("arguments", "message"),
     [
         (["rnu"], "No such command 'rnu'"),
-        (["run"], "Missing argument 'SUITE'"),
+        (["run"], "name a SUITE, or give --changed-since REF"),
         (["run", "s", "--set", "temperature"], "not of the form NAME=VALUE"),
         (["run", "s", "--limit", "0"], "--limit"),
         (["run", "s", "--only", "prompt=nothing"], "nothing"),

@@ -18,8 +18,9 @@ from threading import Event
 from typing import Any, Literal
 
 from workbench.asking import Ask, Asker, Desk, Judging, Room, project_budget
+from workbench.define.files import replace_text
 from workbench.errors import DataError, ScorerError, UseError, WorkbenchError
-from workbench.labelling import Labelled, inside, read_labels, write_whole
+from workbench.labelling import Labelled, inside, read_labels
 from workbench.records import EMPTY, Json, Output, ScorerSpec
 from workbench.run.send import Dispatcher
 from workbench.scorers.base import Answered
@@ -278,7 +279,7 @@ def write_licence(root: Path, name: str, made: Calibration) -> Path:
         who = f"{made.licence['rubric']} by {made.licence['model']}"
         raise UseError(f"no licence for {who}: {'; '.join(made.short_of)}")
     place = inside(root, f"{FOLDER}/{name}.json")
-    write_whole(place, json.dumps(made.licence, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    replace_text(place, json.dumps(made.licence, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     return place
 
 

@@ -15,7 +15,7 @@ from workbench.records import EMPTY, Case, Json, Judgement, Output, Score, Score
 from workbench.run.send import Dispatcher
 from workbench.scorers.base import Answered, Asking, Scorer
 from workbench.scorers.build import asking_parts, score_key
-from workbench.scoring import Scorers, check_expected, expected_answer
+from workbench.scoring import Scorers, case_of, check_expected, expected_answer
 from workbench.store import recording, runs
 from workbench.store.database import Database
 from workbench.store.runs import TrialRow, VariantRow
@@ -39,9 +39,7 @@ def check_askable(scorers: Scorers, cases: Sequence[Case]) -> None:
             try:
                 scorer.requests(Answered(some, case, expected_answer(spec, case), other=lambda variant: Output("", "")))
             except ScorerError as error:
-                path, _, line = case.origin.rpartition(":")
-                place = (path, int(line)) if path and line.isdigit() else (case.origin or None, None)
-                raise DataError(f"case '{case.id}', scorer '{spec.name}': {error}", *place) from error
+                raise DataError(f"case '{case.id}', scorer '{spec.name}': {error}", *case.place) from error
 
 
 def most_requests(scorers: Scorers) -> int:
@@ -87,7 +85,7 @@ def judge_stored(
         return judging
     with database.read() as connection:
         for row in runs.trial_rows(connection, run):
-            check_expected(scorers, [_case_of(row)])
+            check_expected(scorers, [case_of(row)])
     room = Room(database, run, desk.engines, project_budget(limits, database, desk), stop=stop or Event())
     with Dispatcher(desk.engines) as dispatcher:
         judge_run(room, scorers, dispatcher, judging, lambda: None)
@@ -147,7 +145,7 @@ class _Wave:
         scorer: Scorer,
         ask: Ask,
     ) -> None:
-        case = _case_of(row)
+        case = case_of(row)
         expected = expected_answer(spec, case)
         try:
             texts = [other(part.against).text for part in asking_parts(scorer) if part.against is not None]
@@ -183,7 +181,3 @@ def find_reference(variants: Sequence[VariantRow], wanted: Any) -> str:
         labels = ", ".join(f"'{v.label}'" for v in variants[:8])
         raise UseError(f"'against: {wanted}' must be one variant of the run, but is {len(found)}; there are: {labels}")
     return found[0]
-
-
-def _case_of(row: TrialRow) -> Case:
-    return Case(row.case_id, row.inputs, row.expected, row.tags)

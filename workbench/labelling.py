@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from workbench.define.files import replace_text
 from workbench.errors import DataError, UseError
 from workbench.judging import find_reference
 from workbench.records import Case, Json
@@ -155,7 +155,7 @@ def write_labels(root: Path, name: str, rows: Sequence[Mapping[str, Json]]) -> P
     place = inside(root, name)
     if place.exists():
         raise UseError(f"{name} is there already, perhaps with labels; choose another with --out")
-    write_whole(place, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    replace_text(place, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return place
 
 
@@ -165,16 +165,3 @@ def inside(root: Path, name: str) -> Path:
     if not place.resolve().is_relative_to(root.resolve()) or place.is_symlink() or place.resolve() == root.resolve():
         raise UseError(f"'{name}' must be a file in {root}, and no link")
     return place
-
-
-def write_whole(place: Path, text: str) -> None:
-    """Whole or not at all. Raises UseError."""
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False, encoding="utf-8", newline="\n") as new:
-            new.write(text)
-        written = Path(new.name)
-        written.chmod(0o644)
-        written.replace(place)
-    except OSError as error:
-        raise UseError(f"{place} can't be written: {error.strerror}") from error

@@ -135,6 +135,12 @@ class Case:
     """`file:line`, for messages to people."""
 
     @property
+    def place(self) -> tuple[str | None, int | None]:
+        """File and line that it comes from, as far as they are known."""
+        path, _, line = self.origin.rpartition(":")
+        return (path, int(line)) if path and line.isdigit() else (self.origin or None, None)
+
+    @property
     def key(self) -> str:
         """Content id of everything that can change a request or a score."""
         history = [m.to_json() for m in self.messages]

@@ -41,18 +41,13 @@ def check_expected(scorers: Scorers, cases: Sequence[Case]) -> None:
         try:
             found = expected_answer(spec, case)
         except WorkbenchError as error:
-            raise DataError(f"scorer '{spec.name}': {error} (case '{case.id}')", *_origin(case)) from error
+            raise DataError(f"scorer '{spec.name}': {error} (case '{case.id}')", *case.place) from error
         if found is None or found == "":
             raise DataError(
                 f"case '{case.id}' has no expected answer, which scorer '{spec.name}' needs; give the case one, map "
                 "it with 'cases: {expected: FIELD}', or give the scorer its own: 'expected: \"{{ FIELD }}\"'",
-                *_origin(case),
+                *case.place,
             )
-
-
-def _origin(case: Case) -> tuple[str | None, int | None]:
-    path, _, line = case.origin.rpartition(":")
-    return (path, int(line)) if path and line.isdigit() else (case.origin or None, None)
 
 
 def score_output(scorers: Scorers, trial_id: str, case: Case, output: Output) -> Iterator[Score]:
@@ -66,6 +61,11 @@ def score_output(scorers: Scorers, trial_id: str, case: Case, output: Output) ->
         except ScorerError as error:
             judged, key = Judgement(None, "pass", str(error)), ""
         yield Score(trial_id, spec.name, key, judged.value, judged.kind, judged.reason)
+
+
+def case_of(row: runs.TrialRow) -> Case:
+    """The case of a stored trial, as far as scorers see it."""
+    return Case(row.case_id, row.inputs, row.expected, row.tags)
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ def score_run(database: Database, run: str, scorers: Scorers) -> Rescored:
         for row in runs.trial_rows(connection, found.id):
             if row.output is None or row.output.failure:
                 continue
-            case = Case(row.case_id, row.inputs, row.expected, row.tags)
+            case = case_of(row)
             check_expected(scorers, [case])
             for score in score_output(scorers, row.trial_id, case, row.output):
                 if score.key and old.get((score.trial_id, score.scorer)) == score.key:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from workbench.define.files import replace_text
 from workbench.errors import SuiteError, UnknownName, UseError
 from workbench.records import Json, canonical
 
@@ -136,15 +135,7 @@ def write_baseline(baseline: Baseline, path: Path, root: Path) -> None:
     or can't be written."""
     if path.is_symlink() or not path.parent.resolve().is_relative_to(root.resolve()):
         raise UseError(f"{path} leads out of the project by a link; remove the link")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8", newline="\n") as new:
-            new.write(baseline_text(baseline))
-        written = Path(new.name)
-        written.chmod(0o644)
-        os.replace(written, path)  # noqa: PTH105
-    except OSError as error:
-        raise UseError(f"{path} can't be written: {error.strerror}") from error
+    replace_text(path, baseline_text(baseline))
 
 
 def baseline_text(baseline: Baseline) -> str:

@@ -11,12 +11,12 @@ import difflib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from workbench.define.files import replace_text
 from workbench.define.frontmatter import read_front_matter, split_file, without_partials
 from workbench.define.git import file_at, file_at_folder, file_commits
 from workbench.define.prompt import ENDING, parse_prompt, self_contained
@@ -98,7 +98,7 @@ class Library:
         prompt = ref if isinstance(ref, Prompt) else self.find(ref)
         if prompt.name != name:
             raise UseError(f"a label of '{name}' can't name a revision of '{prompt.name}'")
-        _write(self._revision_file(prompt.revision), self_contained(prompt, self._allowed))
+        replace_text(self._revision_file(prompt.revision), self_contained(prompt, self._allowed))
         labels = self._read_labels()
         labels.setdefault(name, {})[label] = prompt.revision
         self._write_labels(labels)
@@ -166,7 +166,7 @@ class Library:
                 raise UseError(f"there is a prompt '{name}' already; choose another name")
         elif not path.is_file() or self._text(name + ENDING) != was:
             raise UseError(f"{self._shown(name + ENDING)} was changed by someone else meanwhile; load it anew")
-        _write(path, text)
+        replace_text(path, text)
         return prompt
 
     def rename(self, name: str, to: str) -> Prompt:
@@ -297,7 +297,7 @@ class Library:
         return {str(name): dict(found) for name, found in labels.items()}
 
     def _write_labels(self, labels: Mapping[str, Mapping[str, str]]) -> None:
-        _write(self.root / "labels.json", json.dumps(labels, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        replace_text(self.root / "labels.json", json.dumps(labels, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def diff(a: Prompt, b: Prompt) -> str:
@@ -317,19 +317,6 @@ def merged_history(*histories: list[Change]) -> list[Change]:
         for change in history:
             changes.setdefault(change.revision, change)
     return sorted(changes.values(), key=lambda change: change.time, reverse=True)
-
-
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8", newline="\n") as new:
-            new.write(text)
-        written = Path(new.name)
-        written.chmod(0o644)
-        written.replace(file)
-    except OSError as error:
-        raise UseError(f"{file} can't be written: {error.strerror}") from error
 
 
 def _reference_values(root: Path, allow: frozenset[str]) -> dict[str, Json]:

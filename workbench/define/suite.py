@@ -368,7 +368,7 @@ def _check_input(case: Case, declared: Input, prompt: Prompt) -> None:
             raise _lacks(case, declared.name, f"prompt '{prompt.name}'")
     elif problem := type_problem(declared.type, value):
         wanted = f"'{declared.name}' {problem}, as prompt '{prompt.name}' wants it"
-        raise DataError(f"case '{case.id}': {wanted}", *_place(case))
+        raise DataError(f"case '{case.id}': {wanted}", *case.place)
 
 
 def _check_templates(
@@ -390,9 +390,4 @@ def _check_templates(
 
 def _lacks(case: Case, name: str, what: str) -> DataError:
     problem = f"case '{case.id}' has no value for '{name}', which {what} needs{suggest(name, case.inputs)}"
-    return DataError(problem, *_place(case))
-
-
-def _place(case: Case) -> tuple[str, int]:
-    path, _, line = case.origin.rpartition(":")
-    return path, int(line)
+    return DataError(problem, *case.place)

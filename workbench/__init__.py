@@ -14,6 +14,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     errors.py        every error a user can meet
     estimates.py     what people would say, from a judge's scores and some labels
     evaluate.py      the whole path on one page
+    flight.py        requests on their way: lined up, asked within budgets, committed
     gate.py          a stored run held against bounds, its reference or a baseline
     jobs.py          runs in processes of their own: start, wait for a turn, stop
     judging.py       scores by scorers that ask models, while a run goes or later

@@ -8,21 +8,18 @@ of other scorers ask no more than they need, and a run that is taken up asks onl
 from __future__ import annotations
 
 import itertools
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Event
 
 from workbench.define.library import Library
 from workbench.define.project import Project, load_project
 from workbench.define.prompt import render_prompt
 from workbench.engines.base import Engine
 from workbench.errors import WorkbenchError
+from workbench.flight import AHEAD, Arrived, Flight, Room, raise_first_error
 from workbench.models import open_models, with_price
 from workbench.records import Json, Model, Output, Prompt, Request
 from workbench.run.budget import Budget, Use, worst_use
@@ -32,13 +29,10 @@ from workbench.scorers.base import Rubric, Wanting
 from workbench.store import recording
 from workbench.store.database import Database
 
-AHEAD = 1000
-"""How many requests are lined up at least."""
 AT_ONCE = 256
 """How many jobs are tried together: their requests are looked up at once, and seen as one block."""
 FIRST_BLOCK = 2_000_000
 """Blocks of the first wave and of latency measurements have lower numbers."""
-GATHER_SECONDS = 0.01
 
 Ask = Callable[[Sequence[Request]], list[Output]]
 Job = Callable[[Ask], None]
@@ -113,20 +107,6 @@ class Desk:
         return worst_use(request, None if engine.in_process else self.models[request.model].price)
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What asking works with."""
-
-    database: Database
-    run: str
-    """What outputs are kept under: a run's id, or what else they were asked for."""
-    engines: Mapping[str, Engine]
-    budgets: Sequence[Budget] = ()
-    newer_than: str = ""
-    """Answers older than this time (ISO 8601, UTC) are not reused."""
-    stop: Event = field(default_factory=Event)
-
-
 @dataclass(slots=True, eq=False)
 class _Open:
     """A job that waits for answers."""
@@ -144,9 +124,7 @@ class Asker:
         self._asked = {alias: Asked(e.identity, e.capabilities) for alias, e in room.engines.items()}
         self._waiting: dict[str, list[_Open]] = {}
         """Request id → the jobs that wait for it."""
-        self._pending: deque[tuple[int, Request]] = deque()
-        self._flying: set[str] = set()
-        self._arrived: SimpleQueue[tuple[Request, Future[Output]]] = SimpleQueue()
+        self._flight = Flight(room)
         self._blocks = itertools.count(FIRST_BLOCK)
 
     def drive(self, jobs: Iterable[Job], each_turn: Callable[[], None] = lambda: None) -> None:
@@ -156,8 +134,8 @@ class Asker:
             self._drive(left, each_turn)
         except WorkbenchError:
             self._dispatcher.cancel()
-            while self._flying:  # what comes in while the engines give back is kept
-                self._keep(self._take(0.2))
+            while self._flight.flying:  # what comes in while the engines give back is kept
+                self._keep(self._flight.take(0.2))
             raise
 
     def _drive(self, jobs: Iterator[Job], each_turn: Callable[[], None]) -> None:
@@ -168,18 +146,14 @@ class Asker:
                 exhausted = not batch
                 self._try(batch)
                 each_turn()
-            self._submit()
-            if self._waiting and not self._judging.stopped_by:
-                late = (budget.out_of_time for budget in self._room.budgets)
-                self._judging.stopped_by = next(filter(None, late), "")
+            ended = self._flight.submit(self._dispatcher) or (self._flight.out_of_time() if self._waiting else "")
+            self._judging.stopped_by = self._judging.stopped_by or ended
             if self._room.stop.is_set() or self._judging.stopped_by:
-                self._dispatcher.cancel(calls_too=self._room.stop.is_set())
-                for _, request in self._pending:
-                    self._waiting.pop(request.id, None)
-                self._pending.clear()
+                for given_up in self._flight.give_up(self._dispatcher):
+                    self._waiting.pop(given_up, None)
                 exhausted = True
             if self._waiting:
-                self._receive(self._take(0.2))
+                self._receive(self._flight.take(0.2))
             each_turn()
 
     def _try(self, batch: Sequence[_Open]) -> None:
@@ -195,7 +169,7 @@ class Asker:
                 waits.lacking = {i: request for i, request in waits.lacking.items() if i not in known}
                 for missing, request in waits.lacking.items():
                     if missing not in self._waiting:
-                        self._pending.append((block, request))
+                        self._flight.line_up(block, request)
                     self._waiting.setdefault(missing, []).append(waits)
                 if not waits.lacking:
                     batch.append(waits)
@@ -221,37 +195,7 @@ class Asker:
         with self._room.database.read() as connection:
             return {i: kept.output for i, kept in recording.known(connection, ids, self._room.newer_than).items()}
 
-    def _submit(self) -> None:
-        """Asks what waits, as far as the budgets allow."""
-        asked: list[tuple[int, Request]] = []
-        while self._pending and not self._room.stop.is_set():
-            _, request = self._pending[0]
-            why = next((why for budget in self._room.budgets if (why := budget.passed_by(request))), "")
-            if why:  # answers may take less than their worst case: only with none under way it is the end
-                self._judging.stopped_by = "" if self._flying else why
-                break
-            asked.append(self._pending.popleft())
-            self._flying.add(request.id)
-            for budget in self._room.budgets:
-                budget.ask(request)
-        for (_, request), future in zip(asked, self._dispatcher.submit_all(asked), strict=True):
-            future.add_done_callback(partial(self._arrive, request))
-
-    def _arrive(self, request: Request, future: Future[Output]) -> None:
-        self._arrived.put((request, future))
-
-    def _take(self, wait: float) -> list[tuple[Request, Future[Output]]]:
-        """Waits a moment for the first arrival, then takes all that are there."""
-        arrived = []
-        try:
-            arrived.append(self._arrived.get(timeout=wait))
-            time.sleep(GATHER_SECONDS)
-            while True:
-                arrived.append(self._arrived.get_nowait())
-        except Empty:
-            return arrived
-
-    def _receive(self, arrived: Sequence[tuple[Request, Future[Output]]]) -> None:
+    def _receive(self, arrived: Arrived) -> None:
         """Commits what has arrived, then tries the jobs that waited for it; raises what an engine raised."""
         ready: dict[_Open, None] = {}
         for output in self._keep(arrived):
@@ -261,31 +205,16 @@ class Asker:
                 if not waits.lacking:
                     ready[waits] = None
         self._try(list(ready))
-        for _, future in arrived:
-            if error := future.exception():
-                raise error
+        raise_first_error(arrived)
 
-    def _keep(self, arrived: Sequence[tuple[Request, Future[Output]]]) -> list[Output]:
-        """Commits the outputs in one transaction; a cancelled request has none, and nobody waits for it any more."""
-        answered: list[tuple[Request, str, Output]] = []
-        for request, future in arrived:
-            self._flying.discard(request.id)
-            if future.exception() is not None:
-                continue
-            output = future.result()
-            for budget in self._room.budgets:
-                budget.settle(output)
-            if output.failure and output.failure.kind == "cancelled":
-                self._waiting.pop(request.id, None)
-            else:
-                answered.append((request, self._asked[request.model].identity, output))
-        if answered:
-            with self._room.database.write() as connection:
-                recording.keep(connection, self._room.run, answered)
-                recording.beat(connection, self._room.run)
-        for request, _, output in answered:
-            self._count(request, output)
-        return [output for _, _, output in answered]
+    def _keep(self, arrived: Arrived) -> list[Output]:
+        """Commits and counts what has arrived; nobody waits any more for what was cancelled."""
+        landed = self._flight.keep(arrived)
+        for cancelled in landed.cancelled:
+            self._waiting.pop(cancelled, None)
+        for request, kept in zip(landed.requests, landed.kept, strict=True):
+            self._count(request, kept.output)
+        return [kept.output for kept in landed.kept]
 
     def _count(self, request: Request, output: Output) -> None:
         judging = self._judging

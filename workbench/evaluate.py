@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from queue import Empty, SimpleQueue
 from threading import Event
 
-from workbench.asking import Judging, Room
+from workbench.asking import Judging
 from workbench.begin import Begun, RunOptions, begin
 from workbench.engines.base import Limited
+from workbench.flight import AHEAD, Arrived, Flight, Room, raise_first_error
 from workbench.judging import judge_run
 from workbench.prepare import Prepared, budgets, known_answers
 from workbench.records import Json, Output, Request, Score, Trial
@@ -31,10 +30,6 @@ from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.recording import Kept
 
-AHEAD = 1000
-"""How many requests are lined up at least, in whole blocks: enough to keep engines busy, few enough to stay small."""
-GATHER_SECONDS = 0.01
-"""How long to wait for others after a first answer has come: they are committed together."""
 TIMED_TRIALS = 8
 """How many answers of a variant are made once more to measure their latency."""
 
@@ -123,15 +118,12 @@ class _Going:
         begun: Begun,
     ) -> None:
         self.prepared, self.database, self.progress, self.stop, self.watch = prepared, database, progress, stop, watch
-        self._reuse_after = begun.reuse_after
         self._known = known_answers(database, begun.reuse_after)
-        self._arrived: SimpleQueue[tuple[Request, Future[Output]]] = SimpleQueue()
-        self._budgets = budgets(prepared, database, begun.run)
+        own = budgets(prepared, database, begun.run)
+        self._room = Room(database, begun.run, prepared.engines, own, begun.reuse_after, stop)
+        self._flight = Flight(self._room)
         self._waiting: dict[str, list[Planned]] = {}
         """Request id → the trials that wait for it."""
-        self._pending: deque[tuple[int, Request]] = deque()
-        """What is not asked yet, with its block."""
-        self._flying: set[str] = set()
         self._untimed: list[tuple[Planned, Kept]] = []
         self._looked_at: Counter[str] = Counter()
         ends_early = prepared.suite.until or prepared.suite.race
@@ -154,46 +146,21 @@ class _Going:
                 number, block = next(blocks, (-1, []))
                 exhausted = number < 0
                 self._ask(block, number)
-            self._submit(dispatcher)
-            self.progress.stopped_by = self.progress.stopped_by or self._out_of_time()
+            ended = self._flight.submit(dispatcher) or (self._flight.out_of_time() if self._waiting else "")
+            self.progress.stopped_by = self.progress.stopped_by or ended
             if self.stop.is_set() or self.progress.stopped_by:
-                dispatcher.cancel(calls_too=self.stop.is_set())
-                self._give_up_pending()
+                for given_up in self._flight.give_up(dispatcher):
+                    self._waiting.pop(given_up, None)
                 exhausted = True
-            self._receive(self._take(wait=0.2))
-
-    def _submit(self, dispatcher: Dispatcher) -> None:
-        """Asks what waits, as far as the budgets allow; all at once, so that blocks are seen whole."""
-        asked: list[tuple[int, Request]] = []
-        while self._pending and not self.stop.is_set():
-            _, request = self._pending[0]
-            why = next((why for budget in self._budgets if (why := budget.passed_by(request))), "")
-            if why:  # answers may take less than their worst case: only with none under way it is the end
-                self.progress.stopped_by = "" if self._flying else why
-                break
-            asked.append(self._pending.popleft())
-            self._flying.add(request.id)
-            for budget in self._budgets:
-                budget.ask(request)
-        for (_, request), future in zip(asked, dispatcher.submit_all(asked), strict=True):
-            future.add_done_callback(partial(self._arrive, request))
-
-    def _out_of_time(self) -> str:
-        return next((late for budget in self._budgets if (late := budget.out_of_time)), "") if self._waiting else ""
-
-    def _give_up_pending(self) -> None:
-        for _, request in self._pending:
-            self._waiting.pop(request.id, None)
-        self._pending.clear()
+            self._receive(self._flight.take(wait=0.2))
 
     def judge(self, dispatcher: Dispatcher) -> None:
         """The second wave: scorers that ask models, about the answers that are there."""
-        progress, engines = self.progress, self.prepared.engines
+        progress = self.progress
         if self.stop.is_set() or progress.stopped_by:
             return
-        room = Room(self.database, progress.run, engines, self._budgets, self._reuse_after, self.stop)
         judging = progress.judging
-        judge_run(room, self.prepared.asking, dispatcher, judging, lambda: self.watch(progress))
+        judge_run(self._room, self.prepared.asking, dispatcher, judging, lambda: self.watch(progress))
         progress.unscored += judging.unscored
         progress.stopped_by = judging.stopped_by
 
@@ -222,7 +189,7 @@ class _Going:
 
     def finish(self, status: str) -> None:
         """Keeps what came in while the engines closed, then ends the run's row."""
-        self._keep(self._take(wait=0))
+        self._keep(self._flight.take(wait=0))
         with self.database.write() as connection:
             facts = {"limits": self._limit_histories()}
             if self._stopping is not None:
@@ -245,53 +212,25 @@ class _Going:
         self._settle([(waiting[i], kept) for i, kept in parts.answered.items()], attach=True)
         for request in parts.to_ask:
             if request.id not in self._waiting:
-                self._pending.append((number, request))
+                self._flight.line_up(number, request)
             self._waiting.setdefault(request.id, []).extend(waiting[request.id])
 
-    def _arrive(self, request: Request, future: Future[Output]) -> None:
-        self._arrived.put((request, future))
-
-    def _receive(self, arrived: Sequence[tuple[Request, Future[Output]]]) -> None:
+    def _receive(self, arrived: Arrived) -> None:
         """Commits what has arrived, then scores it; raises what an engine raised."""
         kept = self._keep(arrived)
         self._settle([(self._waiting.pop(k.output.request_id), k) for k in kept], attach=False)
-        for _, future in arrived:
-            if error := future.exception():
-                raise error
+        raise_first_error(arrived)
         self._beat()
         self.watch(self.progress)
 
-    def _keep(self, arrived: Sequence[tuple[Request, Future[Output]]]) -> list[Kept]:
-        """Commits the outputs among what has arrived in one transaction; a cancelled request has none."""
-        outputs = [(request, future.result()) for request, future in arrived if future.exception() is None]
-        answered = []
-        self._flying -= {request.id for request, _ in arrived}
-        for request, output in outputs:
-            for budget in self._budgets:
-                budget.settle(output)
-            if output.failure and output.failure.kind == "cancelled":
-                self._waiting.pop(request.id, None)
-            else:
-                answered.append((request, self.prepared.engines[request.model].identity, output))
-        if not answered:
-            return []
-        with self.database.write() as connection:
-            kept = recording.keep(connection, self.progress.run, answered)
-        for request, _, output in answered:
-            self._count(request, output)
-        return kept
-
-    def _take(self, wait: float) -> list[tuple[Request, Future[Output]]]:
-        """Waits a moment for the first arrival, then takes all that are there."""
-        arrived = []
-        try:
-            arrived.append(self._arrived.get(timeout=wait) if wait else self._arrived.get_nowait())
-            if wait:
-                time.sleep(GATHER_SECONDS)
-            while True:
-                arrived.append(self._arrived.get_nowait())
-        except Empty:
-            return arrived
+    def _keep(self, arrived: Arrived) -> Sequence[Kept]:
+        """Commits and counts what has arrived."""
+        landed = self._flight.keep(arrived)
+        for cancelled in landed.cancelled:
+            self._waiting.pop(cancelled, None)
+        for request, kept in zip(landed.requests, landed.kept, strict=True):
+            self._count(request, kept.output)
+        return landed.kept
 
     def _count(self, request: Request, output: Output) -> None:
         self.progress.requests += 1

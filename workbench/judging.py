@@ -8,9 +8,10 @@ from itertools import groupby, product
 from threading import Event
 from typing import Any
 
-from workbench.asking import Ask, Asker, Desk, Job, Judging, Room, project_budget
+from workbench.asking import Ask, Asker, Desk, Job, Judging, project_budget
 from workbench.define.sweep import select
 from workbench.errors import DataError, ScorerError, UseError
+from workbench.flight import Room
 from workbench.records import EMPTY, Case, Json, Judgement, Output, Score, ScorerSpec, Variant
 from workbench.run.send import Dispatcher
 from workbench.scorers.base import Answered, Asking, Scorer

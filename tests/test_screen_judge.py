@@ -21,8 +21,10 @@ from workbench.evaluate import run_suite
 from workbench.prepare import prepare_suite
 from workbench.registry import SCORERS
 from workbench.store.database import Database
+from workbench.store.runs import trial_rows
 from workbench.store.votes import VoteRow, keep_vote, list_votes, take_back
 from workbench.views.blind import agreement, queue
+from workbench.views.screens import judge
 
 SCRIPT = "from workbench.views.screens.judge import show\nshow()\n"
 SUITE = """\
@@ -104,6 +106,26 @@ def test_pairs_are_blind_and_all_are_shown_once(project: Project, run: str) -> N
     assert sorted(v.said for v in cast) == ["first", "second", "tie"] and {v.rater for v in cast} == {"Eva"}
     assert {v.case for v in cast} == {"ann", "ben", "cat"}
     assert all(v.first_variant != v.second_variant for v in cast)
+
+
+def test_a_key_that_presses_a_button_of_the_last_item_changes_no_vote(
+    project: Project, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The browser holds the old buttons for a moment: one key press then presses both items' buttons."""
+    with closing(Database.open(project.store_url)) as database, database.read() as connection:
+        rows = list(trial_rows(connection, run))
+    old, new = (tuple(row.trial_id for row in rows if row.case_id == case) for case in ("ann", "ben"))
+    session = {judge.SHOWN: " ".join(old)}
+    monkeypatch.setattr(judge.st, "session_state", session)
+    skipped: set = set()
+    judge._vote(run, "Eva", old, "second")
+    session[judge.SHOWN] = " ".join(new)  # as the next pass over the page does
+    judge._vote(run, "Eva", old, "tie")
+    judge._skip(skipped, old, " ".join(old))
+    judge._vote(run, "Eva", new, "tie")
+    judge._vote(run, "Eva", new, "first")  # before the page shows the next
+    assert [(v.case, v.said) for v in votes(project, run)] == [("ann", "second"), ("ben", "tie")]
+    assert not skipped
 
 
 def test_a_vote_is_taken_back_and_an_item_is_skipped(project: Project, run: str) -> None:

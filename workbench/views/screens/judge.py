@@ -41,6 +41,9 @@ SCALES: Mapping[str, Sequence[tuple[str, str, str]]] = {
 }
 """What is asked → (what is stored, the button, its key)."""
 SKIP_KEY, BACK_KEY = "space", "u"
+SHOWN = "judged item"
+"""In the session: the trials that wait for a judgement. While a page is brought up to date the browser holds the
+buttons of the last item, too, and a key presses both: what is not shown any more is not judged again."""
 
 
 def show() -> None:
@@ -133,11 +136,11 @@ def _shown(item: blind.Item) -> None:
 def _buttons(run: str, asked: str, rater: str, item: blind.Item, skipped: set[blind.Key]) -> None:
     """Keys hold the item, so that no button keeps the focus, where a space would press it again."""
     trials = tuple(row.trial_id for row in item.trials)
-    here = " ".join(trials)
+    here = st.session_state[SHOWN] = " ".join(trials)
     with st.container(horizontal=True):
         for said, label, key in SCALES[asked]:
             st.button(label, key=f"{said} {here}", shortcut=key, on_click=_vote, args=(run, rater, trials, said))
-        st.button("Skip", key=f"skip {here}", shortcut=SKIP_KEY, on_click=skipped.add, args=(item.key,))
+        st.button("Skip", key=f"skip {here}", shortcut=SKIP_KEY, on_click=_skip, args=(skipped, item.key, here))
         _back(run, "pair" if asked == "pairs" else "rating", rater)
 
 
@@ -146,8 +149,23 @@ def _back(run: str, kind: VoteKind, rater: str) -> None:
 
 
 def _vote(run: str, rater: str, trials: tuple[str, ...], said: str) -> None:
+    if not _take_shown(" ".join(trials)):
+        return
     with errors_shown(), closing(open_database()) as database, database.write() as connection:
         keep_vote(connection, run, rater, trials, said)
+
+
+def _skip(skipped: set[blind.Key], key: blind.Key, here: str) -> None:
+    if _take_shown(here):
+        skipped.add(key)
+
+
+def _take_shown(here: str) -> bool:
+    """Whether this item still waits for a judgement; it does not after."""
+    waits = bool(st.session_state.get(SHOWN) == here)
+    if waits:
+        st.session_state[SHOWN] = ""
+    return waits
 
 
 def _undo(run: str, kind: VoteKind, rater: str) -> None:

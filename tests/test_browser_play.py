@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from doubles.browser import chromium, served
 
 from workbench.define.project import load_project
 from workbench.store.database import Database
 from workbench.store.tries import list_tries
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 MILLISECONDS = 120_000
 NAME = "first/kettle"
 TEXT = "user:\nWrite a long story about a {{ thing }}."
@@ -28,39 +23,13 @@ TEXT = "user:\nWrite a long story about a {{ thing }}."
 
 @pytest.fixture
 def browser() -> Iterator[object]:
-    sync = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no Chromium at {CHROMIUM}")
-    with sync.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 def workbench(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "workbench", "--project", str(root), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-@contextmanager
-def app(root: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "workbench", "--project", str(root), "ui", "--headless", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=2).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
 
 
 def button(page, name: str):
@@ -88,7 +57,7 @@ def test_from_an_empty_folder_to_a_suite_in_the_terminal(browser, tmp_path: Path
     root = tmp_path / "project"
     root.mkdir()
     assert subprocess.run([sys.executable, "-m", "workbench", "init", str(root)], capture_output=True).returncode == 0
-    with app(root) as address:
+    with served(root) as (address, _):
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(MILLISECONDS)
         page.goto(f"{address}/prompts")
@@ -164,7 +133,7 @@ def test_hostile_answers_fetch_and_run_nothing(browser, tmp_path: Path) -> None:
     answers = json.dumps({"answers": {".": hostile + "x" * 100_000}})
     (tmp_path / "workbench.yaml").write_text(f"models: {{bad: {{engine: echo, options: {answers}}}}}\n")
     asked: list[str] = []
-    with app(tmp_path) as address:
+    with served(tmp_path) as (address, _):
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.set_default_timeout(MILLISECONDS)
         page.on("request", lambda request: asked.append(request.url))

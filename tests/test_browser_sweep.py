@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from doubles.browser import chromium, free_port, served
 
 from workbench.define.project import Project, load_project
 from workbench.jobs import list_jobs, state
@@ -23,8 +22,6 @@ from workbench.store.runs import list_runs
 from workbench.store.votes import list_votes
 
 pytestmark = pytest.mark.slow
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 MILLISECONDS = 120_000
 SUITE = """\
 prompts: [hello, bye]
@@ -42,14 +39,8 @@ def write(path: Path, text: str) -> None:
 
 @pytest.fixture
 def browser() -> Iterator[object]:
-    """Chromium, whose driver is a process that finds its place by the environment as it was."""
-    sync = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no Chromium at {CHROMIUM}")
-    with sync.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
@@ -72,33 +63,11 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 @contextmanager
 def app(project: Project, port: int) -> Iterator[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "workbench",
-        "--project",
-        str(project.root),
-        "ui",
-        "--headless",
-        "--port",
-        str(port),
-    ]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: answers(f"{address}/_stcore/health"))
-        yield address
-    finally:
-        server.kill()  # as a crash would
-        server.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
+    with served(project.root, port=port) as (address, server):
+        try:
+            yield address
+        finally:
+            server.kill()  # as a crash would
 
 
 def wait_for(what: Callable[[], object]) -> object:
@@ -112,9 +81,7 @@ def wait_for(what: Callable[[], object]) -> object:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 def opened(browser, address: str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from doubles.pages import texts
 from streamlit.testing.v1 import AppTest
 
 from workbench.checks import keep_check, kept_check
@@ -72,10 +73,6 @@ def page(**address: str) -> AppTest:
     app.run()
     assert not app.exception
     return app
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(e.value for e in [*app.text, *app.code])
 
 
 def test_every_model_is_a_row_and_one_that_cannot_be_opened_says_why(root: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from doubles.pages import address_of, said, texts
 from streamlit.testing.v1 import AppTest
 
 from workbench.define.library import Library
@@ -60,19 +61,6 @@ def page(**address: str) -> AppTest:
 
 def button(app: AppTest, label: str):
     return next(b for b in app.button if b.label.startswith(label))
-
-
-def address_of(app: AppTest, name: str) -> str:
-    value = app.query_params[name]
-    return value[0] if isinstance(value, list) else value  # which of them depends on who wrote it
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(e.value for e in [*app.text, *app.code])
-
-
-def said(app: AppTest) -> str:
-    return "\n".join(e.value for e in [*app.success, *app.warning, *app.error, *app.info])
 
 
 def ask(app: AppTest) -> AppTest:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from doubles.pages import address_of, said, texts
 from streamlit.testing.v1 import AppTest
 
 from workbench.define.library import Library
@@ -54,19 +55,6 @@ def _screen() -> None:
 
 def by_label(elements, label: str):
     return next(e for e in elements if e.label == label)
-
-
-def address_of(app: AppTest, name: str) -> str:
-    value = app.query_params[name]
-    return value[0] if isinstance(value, list) else value  # which of them depends on who wrote it
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(e.value for e in [*app.text, *app.code])
-
-
-def said(app: AppTest) -> str:
-    return "\n".join(e.value for e in [*app.success, *app.warning, *app.error, *app.info])
 
 
 def run(root: Path) -> None:

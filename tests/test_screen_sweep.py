@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from doubles.pages import texts
 from streamlit.testing.v1 import AppTest
 
 from workbench.define.project import load_project
@@ -62,10 +63,6 @@ def clean(app: AppTest) -> AppTest:
 
 def button(app: AppTest, label: str):
     return next(b for b in app.button if b.label == label)
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(e.value for e in [*app.text, *app.code])
 
 
 def errors(app: AppTest) -> list[str]:

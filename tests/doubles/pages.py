@@ -1,0 +1,18 @@
+"""What stands on a page, for tests of a screen's logic."""
+
+from __future__ import annotations
+
+from streamlit.testing.v1 import AppTest
+
+
+def address_of(app: AppTest, name: str) -> str:
+    value = app.query_params[name]
+    return value[0] if isinstance(value, list) else value  # which of them depends on who wrote it
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(e.value for e in [*app.text, *app.code])
+
+
+def said(app: AppTest) -> str:
+    return "\n".join(e.value for e in [*app.success, *app.warning, *app.error, *app.info])

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_hosted_faults import _newest, _started, _wait_until, answers, committed, project, run
+from test_hosted_faults import _newest, _started, _wait_until, answers, committed, killed_at, project, run
 
 from workbench.begin import RunOptions
 from workbench.loopback import Latency, Script, serve
@@ -23,21 +23,10 @@ TRIALS, AT_ONCE, KILLS = 2000, 24, 20
 @pytest.mark.slow
 def test_twenty_kills_cost_at_most_what_was_in_flight(tmp_path: Path) -> None:
     chance = random.Random(int(os.environ.get("WORKBENCH_TEST_SEED", "1")))
-    in_flight = []
     with serve(Script(latency=Latency("lognormal", 0.02, 0.4))) as server:
         root = project(tmp_path / "killed", server.url, TRIALS // 2, repeats=2, limits=f"concurrency: {AT_ONCE}")
-        options: list[str] = []
-        for _ in range(KILLS):
-            moment = server.books.answered + chance.randint(5, TRIALS // KILLS - 20)
-            with _started(root, *options):
-                _wait_until(lambda moment=moment: server.books.answered >= moment)
-                time.sleep(chance.uniform(0, 0.03))
-            _wait_until(lambda: server.books.busy == 0)
-            in_flight.append(server.books.distinct - len(committed(root)))
-            options = ["--resume", _newest(root)]
-        with _started(root, *options) as client:
-            _, errors = client.communicate(timeout=120)
-        assert client.returncode == 0, errors
+        moments = (server.books.answered + chance.randint(5, TRIALS // KILLS - 20) for _ in range(KILLS))
+        in_flight = killed_at(root, server, moments, chance, pause=0.03)
         assert server.books.distinct == TRIALS
         assert server.books.calls.total() - TRIALS <= sum(in_flight), in_flight
         assert set(committed(root).values()) == {1}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from workbench.define.project import load_project
 from workbench.define.suite import load_suite
 from workbench.engines.openai import limiter
 from workbench.evaluate import Progress, run_suite
-from workbench.loopback import Fault, Latency, Limits, Script, serve
+from workbench.loopback import Fault, Latency, Limits, Script, Server, serve
 from workbench.prepare import prepare_suite
 from workbench.registry import SCORERS
 from workbench.store import runs
@@ -230,20 +230,9 @@ TRIALS, AT_ONCE = 300, 12
 @pytest.mark.slow
 def test_killed_at_random_moments_nothing_is_paid_twice_but_what_was_in_flight(tmp_path: Path) -> None:
     chance = random.Random(int(os.environ.get("WORKBENCH_TEST_SEED", "1")))
-    in_flight = []
     with serve(Script(latency=Latency("lognormal", 0.05, 0.4))) as server:
         root = project(tmp_path / "killed", server.url, TRIALS // 2, repeats=2, limits=f"concurrency: {AT_ONCE}")
-        options: list[str] = []
-        for moment in sorted(chance.sample(range(1, TRIALS - 40), 5)):
-            with _started(root, *options):
-                _wait_until(lambda moment=moment: server.books.answered >= moment)
-                time.sleep(chance.uniform(0, 0.05))
-            _wait_until(lambda: server.books.busy == 0)
-            in_flight.append(server.books.distinct - len(committed(root)))
-            options = ["--resume", _newest(root)]
-        with _started(root, *options) as client:
-            _, errors = client.communicate(timeout=120)
-        assert client.returncode == 0, errors
+        in_flight = killed_at(root, server, sorted(chance.sample(range(1, TRIALS - 40), 5)), chance, pause=0.05)
         repeated = server.books.calls.total() - server.books.distinct
         assert server.books.distinct == TRIALS
         assert repeated <= sum(in_flight), in_flight
@@ -272,6 +261,25 @@ def test_ctrl_c_gives_back_what_is_under_way_and_asks_it_again(tmp_path: Path) -
         assert (status, progress.done, progress.reused) == ("complete", 100, len(kept))
         assert server.books.calls.total() - server.books.distinct <= in_flight
     check_whole(root, 100)
+
+
+def killed_at(root: Path, server: Server, moments: Iterable[int], chance: random.Random, *, pause: float) -> list[int]:
+    """Kills the run when so many calls are answered, and resumes it, again and again, to its end. Returns what was
+    asked and not committed at each kill. A moment is taken only when the one before has passed; the kill comes up to
+    `pause` seconds later."""
+    in_flight: list[int] = []
+    options: list[str] = []
+    for moment in moments:
+        with _started(root, *options):
+            _wait_until(lambda moment=moment: server.books.answered >= moment)
+            time.sleep(chance.uniform(0, pause))
+        _wait_until(lambda: server.books.busy == 0)
+        in_flight.append(server.books.distinct - len(committed(root)))
+        options = ["--resume", _newest(root)]
+    with _started(root, *options) as client:
+        _, errors = client.communicate(timeout=120)
+    assert client.returncode == 0, errors
+    return in_flight
 
 
 @contextmanager

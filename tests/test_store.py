@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,17 @@ def test_the_steps_make_the_tables_that_the_code_names(database: Database) -> No
             expected = {c.name: (c.type.__visit_name__.upper(), c.nullable) for c in table.columns}
             assert {n: (t.upper(), k) for n, (t, k) in columns.items()} == expected, table.name
             assert {i["name"] for i in found.get_indexes(table.name)} == {i.name for i in table.indexes}
+
+
+def test_a_store_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "runs.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # as in its first moment, before it is in WAL mode
+    release = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    release.start()
+    opened = Database.open(f"sqlite:///{tmp_path}/runs.db")
+    assert release.finished.is_set()
+    opened.close()
+    other.close()
 
 
 def test_a_second_opening_changes_nothing(database: Database, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ date when it is opened. JSON columns hold the records' own canonical form.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -292,8 +294,12 @@ def _sqlite_file(url: sa.URL) -> Path | None:
     return Path(url.database)
 
 
+_PATIENCE = 30.0
+"""Seconds that a process waits for another one's lock."""
+
+
 def _connect_args(url: sa.URL) -> dict[str, Any]:
-    return {"timeout": 30} if url.get_backend_name() == "sqlite" else {}
+    return {"timeout": _PATIENCE} if url.get_backend_name() == "sqlite" else {}
 
 
 _WRITING = {"workbench_begin": "BEGIN IMMEDIATE"}
@@ -304,11 +310,26 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("workbench_begin", "BEGIN"))
 
 
-def _set_pragmas(connection: Any, _record: Any) -> None:
+def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # the driver leaves BEGIN to `_begin`
+    _use_wal(connection)
     # 64 MiB of pages (the default is 2): a big run's tables are read in the order of ids, that is here and there.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Of processes that make a store at the same moment, all but one are told "locked" at once, without SQLite's
+    waiting: the first change to WAL is one from a reader to a writer, where waiting could be a deadlock."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
 
 
 def _translated(error: Exception, url: str) -> StoreError:
@@ -323,7 +344,7 @@ _ADVICE = {
     "read-only": "make it writable, or choose another with --store",
     "permission denied": "make it writable, or choose another with --store",
     "full": "make room, then start the run again: what was answered is kept",
-    "locked": "another process has held it for 30 s; wait for it to end",
+    "locked": f"another process has held it for {_PATIENCE:.0f} s; wait for it to end",
     "not a database": "it is no SQLite file; choose another with --store",
     "no module named": "install the driver that the URL names",
     "unable to open": "check that its folder exists and can be written",

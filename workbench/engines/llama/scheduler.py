@@ -157,12 +157,12 @@ class Scheduler(Generic[T]):
         if not trial.continuations:
             self._place(self._trie.insert(path)).trials.append(trial)
         for number, tokens in enumerate(trial.continuations):
-            node = self._trie.insert([*path, *tokens[:-1]])
+            node = self._trie.insert([*path, *tokens[:-1]], own=len(path))
             for i in reversed(range(len(tokens))):
                 depth = len(path) + i
                 node = next(n for n in node.line() if n.start < depth)
                 if node.complete:
-                    node = self._place(self._trie.insert([*path, *tokens[:i]]))
+                    node = self._place(self._trie.insert([*path, *tokens[:i]], own=len(path)))
                 node.reads.append(Read(depth, tokens[i], trial, number))
 
     def _place(self, node: Node) -> Node:

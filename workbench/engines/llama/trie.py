@@ -81,6 +81,13 @@ class Node:
         if self.prompts.get(child.tokens[0]) is child:
             del self.prompts[child.tokens[0]]
 
+    def share(self) -> None:
+        """More than one request goes on from here, and so from all above it."""
+        for node in self.line():
+            if node.shared:
+                return
+            node.shared = True
+
     def holder(self) -> int | None:
         """A sequence that holds the whole path to this node's evaluated end."""
         stack = [self]
@@ -105,18 +112,22 @@ class Trie:
     def __init__(self) -> None:
         self.root = Node(None, [], 0, begun=True)
 
-    def insert(self, path: Sequence[int], again: int = 0) -> Node:
+    def insert(self, path: Sequence[int], again: int = 0, own: int | None = None) -> Node:
         """The node that ends where the path ends; made, and others split, as need be. So many of the path's
-        first tokens were evaluated before (`Node.again`)."""
+        first tokens were evaluated before (`Node.again`). From the depth `own` on it branches only from paths
+        of its own request, which makes nothing worth keeping for others (`Node.shared`)."""
         node, depth = self.root, 0
         while depth < len(path):
             child = node.prompts.get(path[depth])
             if child is None:
-                node.shared = node.shared or bool(node.prompts or node.trials or node.reads)
+                if (own is None or depth < own) and (node.prompts or node.trials or node.reads):
+                    node.share()
                 return node.add(Node(node, list(path[depth:]), depth, again=max(again - depth, 0)))
             same = _common(child.tokens, path, depth)
             if same < len(child.tokens):
                 child = self._split(child, same)
+                if own is None or depth + same < own:
+                    child.share()
             node, depth = child, depth + same
         return node
 
@@ -124,6 +135,7 @@ class Trie:
         """A node for the last token of one that is in the cache already: its logits are wanted once more."""
         upper = self._split(node, len(node.tokens) - 1) if len(node.tokens) > 1 else node.parent
         assert upper is not None
+        upper.share()
         same = (c for c in upper.children if not c.complete and not c.answer and c.tokens == node.tokens[-1:])
         return next(same, None) or upper.add(Node(upper, [node.tokens[-1]], node.end - 1, again=1))
 
@@ -140,7 +152,7 @@ class Trie:
         """Returns the upper part, which takes the node's place. Where it is not evaluated to its end, it is
         the upper part that has begun, else the lower."""
         assert node.parent is not None
-        upper = Node(node.parent, node.tokens[:at], node.start, begun=node.begun, shared=True)
+        upper = Node(node.parent, node.tokens[:at], node.start, begun=node.begun, shared=node.shared)
         siblings = node.parent.children
         siblings[siblings.index(node)] = upper
         if node.parent.prompts.get(upper.tokens[0]) is node:

@@ -14,10 +14,14 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from streamlit import config
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
@@ -36,6 +40,7 @@ from workbench.views.screens import PAGES, loaded
 from workbench.views.screens.access import TOKEN
 from workbench.views.screens.compare import PARTS
 from workbench.views.screens.compare_outputs import MOST_OUTPUTS, OUTPUT_CHARS
+from workbench.views.screens.compare_parallel import places, spread
 from workbench.views.screens.page import literal
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +57,7 @@ cases:
   - {id: c, who: Cat, expected: "no"}
 scorers: [contains, length]
 """
-SETTINGS = {"server.address": "127.0.0.1", "browser.gatherUsageStats": False}
+SETTINGS = {"server.address": "127.0.0.1", "browser.gatherUsageStats": False, "client.disableDataExport": True}
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +69,7 @@ def _safe_settings():
     yield
     for name, value in before.items():
         config.set_option(name, value)
-    for kept in (loaded._frame, loaded._names, loaded._columns, loaded._part):
+    for kept in (loaded._frame, loaded._names, loaded._columns, loaded._part, loaded._alike):
         kept.clear()
 
 
@@ -142,6 +147,7 @@ def test_every_screen_of_an_empty_project_says_what_to_do(project: Path, screen:
         ("browser.gatherUsageStats", True, "usage statistics"),
         ("server.enableXsrfProtection", False, "XSRF"),
         ("server.enableCORS", False, "other hosts"),
+        ("client.disableDataExport", False, "live formulas"),
         ("server.address", "0.0.0.0", "no token"),
         ("server.address", None, "no token"),
     ],
@@ -219,6 +225,17 @@ def test_the_journey_has_a_point_a_run(project: Path) -> None:
     assert len(app.main.dataframe[0].value) == 4, "the best variant of each of two prompts, in two runs"
     box(app, "Scorer").select("length").run()
     assert address_of(app, "scorer") == "length" and "%" not in app.main.dataframe[0].value["text"][0]
+
+
+def test_runs_of_the_journey_are_chosen_without_a_mouse(project: Path) -> None:
+    first, second = ask(project), ask(project)
+    app = page("journey")
+    (chosen,) = app.main.multiselect
+    assert chosen.value == [] and app.main.button[0].disabled
+    chosen.set_value([second, first]).run()
+    assert address_of(app, "picked") == f"{second},{first}"
+    app.main.button[0].click().run()
+    assert app.title[0].value == "Compare" and address_of(app, "runs") == f"{second},{first}"
 
 
 def test_the_journey_tells_what_got_worse_and_what_is_open(project: Path) -> None:
@@ -330,6 +347,83 @@ def test_axes_are_drawn_and_exported(project: Path) -> None:
     assert len(app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")) == 2, "a heat map and a curve"
     box(app, "Across").select("prompt").run()
     assert len(app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")) == 1, "no curve along names"
+    assert "not enough data: 3 cases" in texts(app)
+
+
+def test_which_axis_matters_is_a_table(project: Path) -> None:
+    names = ["Ann", "Ben", "Cat", "Dora", "Emil", "Fay", "Gus", "Hedwig"]
+    cases = "".join(f"\n  - {{id: {name}, who: {name}, expected: {name}}}" for name in names)
+    write(project / "evals/greet.yaml", SUITE.split("cases:")[0] + f"cases:{cases}\nscorers: [length]\n")
+    ask(project)
+    app = page(view="axes")
+    [table] = [frame.value for frame in app.dataframe if "share" in frame.value]
+    assert list(table["axis"]) == ["prompt", "temperature", "prompt × temperature"]
+    assert list(table["share"]) == ["100 %", "0 %", "0 %"]
+    assert list(table["verdict"]) == ["matters", "not enough data", "not enough data"]
+    assert "slope: not enough data" in texts(app)
+
+
+def test_all_axes_are_drawn_and_a_variant_picked_out(project: Path) -> None:
+    ask(project)
+    app = page(view="parallel")
+    table = app.main.dataframe[0].value
+    assert list(table["number"]) == [1, 2, 3, 4] and set(table["temperature"]) == {"0", "1"}
+    assert {r["axis"] for r in chart_rows(app)} == {"prompt", "temperature", "score"}
+    app.main.multiselect[1].set_value(["temperature"]).run()
+    assert address_of(app, "along") == "temperature"
+    variant = box(app, "Picked out").options.index(table["variant"][2])
+    box(app, "Picked out").select_index(variant).run()
+    rows = chart_rows(app)
+    assert {r["axis"] for r in rows} == {"temperature", "score"}
+    assert {r["number"] for r in rows if r["weight"] == "picked out"} == {3}
+    again = page(view="parallel", along="temperature", picked=str(address_of(app, "picked")))
+    assert chart_rows(again) == rows, "the address says all"
+
+
+def chart_rows(app: AppTest) -> list[dict]:
+    """What the only chart is drawn from."""
+    (chart,) = app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")
+    return convert_arrow_bytes_to_pandas_df(chart.proto.data.data).to_dict("records")
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([0, 5, 10], [0, 0.5, 1]),
+        (["b", "a", "b", "c"], [0, 0.5, 0, 1]),
+        ([None, None], [0.5, 0.5]),
+        ([1, "x"], [0, 1]),
+        ([True, False], [0, 1]),
+    ],
+)
+def test_values_have_their_place_on_an_axis(values: list, wanted: list[float]) -> None:
+    assert places(values) == wanted
+
+
+@given(st.lists(st.floats(0, 1), max_size=30).map(sorted))
+def test_texts_at_the_ends_of_lines_stay_apart(heights: list[float]) -> None:
+    moved = spread(heights, 0.05)
+    assert len(moved) == len(heights)
+    assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(moved))
+
+
+def test_suspicious_and_nearly_equal_cases_are_kept(project: Path) -> None:
+    long = "the quick brown fox jumps over the lazy dog while it rains"
+    cases = [("a", "Ann", "Ann"), ("b", "Ben", "Ben"), ("c", "Cat", "no"), ("d", long, "fox"), ("e", long + "s", "fox")]
+    lines = "\n".join(f"  - {{id: {i}, who: {w}, expected: {e}}}" for i, w, e in cases)
+    write(
+        project / "evals/greet.yaml", SUITE[: SUITE.index("cases:")] + f"cases:\n{lines}\nscorers: [contains, length]"
+    )
+    ask(project)
+    app = page(view="cases", only="suspicious")
+    assert list(app.dataframe[0].value["case"]) == ["c"] and "surprise, bits" in app.dataframe[0].value
+    box(app, "Cases").select("duplicates").run()
+    table = app.dataframe[0].value
+    assert list(table["case"]) == ["d", "e"] and set(table["alike with (cases)"]) == {"d (2)"}
+    assert address_of(app, "only") == "duplicates" and "n is inflated by" in texts(app)
+    assert list(page(view="cases", only="duplicates", order="hardest").dataframe[0].value["case"]) == ["d", "e"]
+    numbers = page(view="cases", only="suspicious", scorer="length")
+    assert "none is a failure" in numbers.info[0].value and not numbers.dataframe
 
 
 def test_cases_by_what_stands_out(project: Path) -> None:

@@ -29,17 +29,19 @@ RIGHTS = {  # place: what it may import, beside itself and what is open to all
     "registry": set(),
     "models": {"registry", "engines.base", "run"},
     "scoring": {*STAGES},
-    "flight": {*STAGES},
+    "flight": {*STAGES, "tracing"},
+    "tracing": {"engines.base"},
     "asking": {*STAGES, "flight", "models"},
     "judging": {*STAGES, "asking", "flight", "scoring"},
     "labelling": {*STAGES, "judging"},
     "calibrate": {*STAGES, "asking", "flight", "labelling"},
-    "estimates": {"labelling", "stats", "store"},
+    "estimates": {"define", "judging", "labelling", "stats", "store"},
     "prepare": {"asking", "judging", *STAGES, "registry", "models", "scoring"},
     "stopping": {"run", "stats", "store"},
     "batch": {*STAGES, "registry", "models", "prepare", "scoring", "begin"},
-    "gate": {*STAGES, "calibrate"},
-    "interop": {"define", "store"},
+    "foresight": {"define", "stats"},
+    "gate": {*STAGES, "calibrate", "estimates"},
+    "interop": {"define", "store", "scorers.sandbox"},
     "upkeep": {"run", "store"},
     "bless": {*STAGES},
     "begin": {*STAGES, "judging", "prepare"},
@@ -60,6 +62,7 @@ RIGHTS = {  # place: what it may import, beside itself and what is open to all
         "scoring",
         "begin",
         "stopping",
+        "tracing",
     },
     "views": {"stats", "store"},
     "views.screens": {
@@ -86,6 +89,7 @@ RIGHTS = {  # place: what it may import, beside itself and what is open to all
         "asking",
         "calibrate",
         "estimates",
+        "foresight",
         "judging",
         "labelling",
         "authoring",
@@ -122,10 +126,11 @@ BOUND = {  # an outside library stays in one stage
     "huggingface_hub": "engines.llama",
     "langchain_core": "engines.langchain",
     "langsmith": "engines.langchain",
+    "opentelemetry": "tracing",
 }
 LAZY = {  # may be imported inside a function: optional, or over 0.1 s to import
-    "aiohttp", "alembic", "altair", "genai_prices", "httpx2", "huggingface_hub", "jsonschema", "langchain_core", "langsmith", "llama_cpp", "numpy", "openai", "pandas", "pyarrow",
-    "referencing", "rouge_score", "regex", "scipy", "sqlalchemy", "statsmodels", "streamlit", "rapidfuzz",
+    "aiohttp", "alembic", "altair", "genai_prices", "httpx2", "huggingface_hub", "jsonschema", "langchain_core", "langsmith", "llama_cpp", "numpy", "openai", "opentelemetry", "pandas", "pyarrow",
+    "defusedxml", "py3langid", "pyphen", "referencing", "rouge_score", "sqlglot", "regex", "scipy", "sqlalchemy", "statsmodels", "streamlit", "rapidfuzz",
 }  # fmt: skip
 LAZY_OWN = {"cli"}  # the command line loads what a command needs when it runs
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import pytest
 from doubles.browser import chromium, served
@@ -15,6 +17,9 @@ from workbench.define.project import load_project
 from workbench.store.database import Database
 from workbench.store.notes import add_note
 from workbench.store.runs import list_runs
+from workbench.views.screens import PAGES
+from workbench.views.screens.compare import PARTS
+from workbench.views.screens.prompts import VIEWS
 
 MILLISECONDS = 90_000
 EVIL = "evil.example"
@@ -28,12 +33,18 @@ PLACES = {
     "journey": "/?table=1",
     "runs": "/runs",
     "prompts": "/prompts",
+    "history": "/prompts?view=history",
+    "manage": "/prompts?view=manage",
     "playground": "/playground",
     "sweep": "/sweep",
+    "yaml": "/sweep?edit=yaml",
     "judge": "/judge",
+    "pairs": "/judge?rater=Eva",
+    "ratings": "/judge?rater=Eva&ask=1 to 5",
     "models": "/models",
     "scores": "/compare?view=scores&all=1",
     "axes": "/compare?view=axes",
+    "parallel": "/compare?view=parallel",
     "price": "/compare?view=price&price=tokens",
     "cases": "/compare?view=cases",
     "outputs": "/compare?view=outputs",
@@ -43,24 +54,23 @@ PLACES = {
     "megabyte differing": "/compare?view=outputs&case=long&diff=1",
     "notes": "/compare?view=notes",
 }
-SCREENS = (
-    "journey",
-    "runs",
-    "prompts",
-    "playground",
-    "sweep",
-    "judge",
-    "models",
-    "scores",
-    "axes",
-    "price",
-    "cases",
-    "difference",
-    "markdown",
-    "notes",
-)
+SAME = ("outputs", "megabyte", "megabyte differing")
+"""Looked at for accessibility as another place of the same part."""
 STREAMLITS_OWN: dict[str, str] = {}
 """axe's rules that Streamlit's own widgets break, which nothing of ours can mend."""
+
+
+def test_no_screen_is_left_out() -> None:
+    """A new screen, or a new part of one, has its place here, and so is looked at in the tests below."""
+    found = [urlsplit(place) for name, place in PLACES.items() if name not in SAME]
+    shown = {(place.path.strip("/") or "journey", name, value) for place in found for name, value in given(place)}
+    assert {screen for screen, _, _ in shown} == set(PAGES)
+    assert {value for screen, name, value in shown if (screen, name) == ("compare", "view")} == set(PARTS)
+    assert {value for screen, name, value in shown if (screen, name) == ("prompts", "view")} | {"editor"} == set(VIEWS)
+
+
+def given(place: SplitResult) -> list[tuple[str, str]]:
+    return parse_qsl(place.query) or [("", "")]
 
 
 def write(path: Path, text: str) -> None:
@@ -176,7 +186,7 @@ def test_accessibility(browser, address: str, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
     page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     seen: dict[str, list[str]] = {}
-    for name in SCREENS:
+    for name in [name for name in PLACES if name not in SAME]:
         page.goto(address + PLACES[name])
         settled(page)
         for finding in axe.Axe().run(page).response["violations"]:
@@ -189,6 +199,62 @@ def test_accessibility(browser, address: str, scheme: str) -> None:
                     seen.setdefault(rule, []).append(f"{name}: {node['html'][:160]}")
     page.close()
     assert {rule: places for rule, places in seen.items() if rule not in STREAMLITS_OWN} == {}
+
+
+@pytest.mark.slow
+def test_tables_are_saved_by_us_alone(page, address: str) -> None:
+    """Streamlit's own download would write cells that a spreadsheet computes; what we write begins with `'`."""
+    tables = 0
+    for name in [name for name in PLACES if name not in SAME]:
+        page.goto(address + PLACES[name])
+        settled(page)
+        found = page.get_by_test_id("stDataFrame")
+        read_only = 0
+        for i in range(found.count()):
+            found.nth(i).scroll_into_view_if_needed()
+            found.nth(i).hover(position={"x": 20, "y": 50})
+            assert page.get_by_role("button", name=re.compile("^Download as CSV")).count() == 0, name
+            read_only += page.get_by_role("button", name=re.compile("^Search")).count() > 0
+        tables += read_only
+        if read_only and name not in ("sweep", "yaml"):  # whose tables are a form, and the rows of its file
+            ours = page.get_by_test_id("stDownloadButton").get_by_role("button")
+            assert ours.filter(has_text="CSV").count() >= read_only, name
+            assert ours.filter(has_text="Markdown").count() >= read_only, name
+    assert tables > 8
+    page.goto(address + PLACES["notes"])
+    settled(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    assert HOSTILE[:20] in Path(download.value.path()).read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_run_of_the_journey_is_opened_with_keys(page, address: str) -> None:
+    page.goto(address)
+    settled(page)
+    field = page.get_by_role("combobox", name="Chosen runs")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if field.evaluate("it => it === document.activeElement"):
+            break
+    box = field.locator("xpath=ancestor::*[@data-testid='stMultiSelect']")
+    focused = box.screenshot()
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        settled(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Compare 2 runs").wait_for(timeout=MILLISECONDS)
+    assert "picked=" in page.url
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.innerText") == "Compare 2 runs":
+            break
+    outline = "getComputedStyle(document.activeElement)"
+    assert page.evaluate(f"{outline}.boxShadow") != "none" or page.evaluate(f"{outline}.outlineStyle") != "none"
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Compare", exact=True).wait_for(timeout=MILLISECONDS)
+    assert page.url.count("%2C") == 1 and focused
 
 
 def choose_row(page, row: int) -> None:

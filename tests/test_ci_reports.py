@@ -23,6 +23,7 @@ from workbench.define.suite_file import SuiteFile
 from workbench.stats.gates import Decision, GateReport, GateResult
 from workbench.views.comment import MOST_CHARS, CommentData, NewFailure, PromptChange, code, code_block, comment
 from workbench.views.github import annotation_lines, command
+from workbench.views.gitlab import code_quality_report
 from workbench.views.schema import report_schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +82,66 @@ def test_annotations_stand_at_the_gates_lines(failing: Path, capsys, monkeypatch
         "::error file=repo/evals/mood.yaml,line=7,title=Gate failed::exact at least 0.6 · mood: 50.0 %25 on"
     )
     assert lines[1].startswith("::error file=repo/evals/mood.yaml,line=8,")
+
+
+CODE_QUALITY = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["description", "check_name", "fingerprint", "severity", "location"],
+        "additionalProperties": False,
+        "properties": {
+            "description": {"type": "string", "minLength": 1, "pattern": "^[^\\x00-\\x1f]*$"},
+            "check_name": {"type": "string", "minLength": 1},
+            "fingerprint": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "severity": {"enum": ["info", "minor", "major", "critical", "blocker"]},
+            "location": {
+                "type": "object",
+                "required": ["path", "lines"],
+                "properties": {
+                    "path": {"type": "string", "pattern": "^[^/.]"},
+                    "lines": {
+                        "type": "object",
+                        "required": ["begin"],
+                        "properties": {"begin": {"type": "integer", "minimum": 1}},
+                    },
+                },
+            },
+        },
+    },
+}
+"""GitLab's documented form: docs.gitlab.com/ci/testing/code_quality, "Code quality report format"."""
+
+
+def test_gitlab_shows_failed_gates_at_their_lines(failing: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("CI_PROJECT_DIR", str(failing.parent))
+    found = json.loads(report(failing, capsys, "gitlab"))
+    jsonschema.validate(found, CODE_QUALITY)
+    assert [(x["severity"], x["location"]) for x in found] == [
+        ("major", {"path": "repo/evals/mood.yaml", "lines": {"begin": 7}}),
+        ("major", {"path": "repo/evals/mood.yaml", "lines": {"begin": 8}}),
+    ]
+    assert found[0]["check_name"] == "exact at least 0.6"
+    assert "50.0 % on 200 cases" in found[0]["description"]
+    assert len({x["fingerprint"] for x in found}) == 2
+    assert call(failing, "run", "mood", "--quiet", "--fresh") == 0
+    capsys.readouterr()
+    assert [x["fingerprint"] for x in json.loads(report(failing, capsys, "gitlab"))] == [
+        x["fingerprint"] for x in found
+    ]
+
+
+def test_gitlab_has_nothing_to_show_of_gates_that_passed(project: Path, capsys) -> None:
+    assert call(project, "run", "mood", "--quiet") == 0
+    assert call(project, "baseline", "bless", "latest") == 0
+    capsys.readouterr()
+    assert not [x for x in json.loads(report(project, capsys, "gitlab")) if x["severity"] != "info"]
+
+
+def test_gitlab_is_told_why_gates_could_not_be_judged() -> None:
+    (finding,) = json.loads(code_quality_report(None, "evals/s.yaml", NASTY))
+    jsonschema.validate([finding], CODE_QUALITY)
+    assert finding["severity"] == "critical"
 
 
 def test_the_comment_tells_what_changed_and_what_came_of_it(failing: Path, capsys) -> None:
@@ -263,7 +324,7 @@ DOCS = (ROOT / "docs/ci.md").read_text()
 
 
 def test_the_documented_workflow_uses_what_the_action_has() -> None:
-    gates, workflow, hooks = (yaml.safe_load(b) for b in re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL))
+    gates, workflow, _, hooks = (yaml.safe_load(b) for b in re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL))
     SuiteFile.model_validate({"prompts": ["mood"], "cases": [{}], "scorers": ["exact"], **gates})
     inputs, _ = steps()
     (own,) = [s for s in workflow["jobs"]["gate"]["steps"] if "workbench@" in s.get("uses", "")]
@@ -271,6 +332,21 @@ def test_the_documented_workflow_uses_what_the_action_has() -> None:
     (comment_step,) = [s for s in workflow["jobs"]["gate"]["steps"] if "gh pr comment" in s.get("run", "")]
     assert f"{inputs['reports']['default']}/comment.md" in comment_step["run"]
     assert hooks["repos"][0]["hooks"][0]["id"] == "workbench-lint"
+
+
+def test_the_documented_gitlab_job_runs(failing: Path) -> None:
+    job = next(
+        d["gate"] for b in re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL) if "gate" in (d := yaml.safe_load(b))
+    )
+    script = [line for line in job["script"] if not line.startswith("pip ")]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(script)], cwd=failing, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stderr
+    reports = job["artifacts"]["reports"]
+    jsonschema.validate(json.loads((failing / reports["codequality"]).read_text()), CODE_QUALITY)
+    ElementTree.parse(failing / reports["junit"])
 
 
 def test_the_documented_commands_run(project: Path, capsys, monkeypatch) -> None:

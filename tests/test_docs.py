@@ -65,7 +65,7 @@ def test_linked_files_exist() -> None:
         assert (ROOT / target).exists(), target
 
 
-PAGES = ["hosted", "iterate", "local", "models", "pytest", "python", "store"]
+PAGES = ["ci", "hosted", "import", "iterate", "judges", "local", "models", "pytest", "python", "store"]
 """Pages whose blocks run one after the other, in a project that `workbench init` made."""
 FENCE = re.compile(
     r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<language>\w+)(?: title=\"(?P<file>[^\"]+)\")?\n(?P<text>.*?)^```",

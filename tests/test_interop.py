@@ -26,20 +26,28 @@ from workbench.store.database import Database
 
 DOCS = Path(__file__).resolve().parents[1] / "docs/import.md"
 IMPORTED = {
-    "csv-metadata", "gpt-4o-temperature-comparison", "jsonl-test-cases", "multishot", "openai-chat-history",
-    "openai-eval-factuality", "prompts-per-model",
+    "conversation-relevance", "csv-metadata", "custom-grading-prompt", "gpt-4o-temperature-comparison",
+    "jsonl-test-cases", "max-score-selection", "multiple-turn-conversation", "multishot", "openai-chat-history",
+    "openai-eval-factuality", "prompts-per-model", "python-assert/promptfooconfig-inline.yaml",
+    "tool-use", "tool-use/promptfooconfig.bedrock.yaml",
 }  # fmt: skip
 """Of the example configs: each is imported and run."""
 
 
+JUDGED = {"Say pass or fail": "pass", "Say yes or no": "yes", "^Output:": '{"pass": true, "score": 2, "reason": "two"}'}
+
+
 def on_echo(root: Path) -> None:
-    """Gives every model of a project the engine `echo`; judges say pass."""
+    """Gives every model of a project the engine `echo`; judges say pass, or yes, or give a grade."""
     place = root / "workbench.yaml"
     if place.exists():
         models = yaml.safe_load(place.read_text())["models"]
-        judge = {"engine": "echo", "options": {"answers": {"Say pass or fail": "pass"}}}
-        echo = {a: judge if a.startswith("judge") else {"engine": "echo", "options": {"rest": a}} for a in models}
-        place.write_text(yaml.safe_dump({"models": echo}))
+        judge = {"engine": "echo", "options": {"answers": JUDGED}}
+        for alias, model in models.items():
+            echo = judge if alias.startswith("judge") else {"engine": "echo", "options": {"rest": alias}}
+            turns = model["engine"] == "turns"
+            models[alias] = {"engine": "turns", "options": {"of": echo}} if turns else echo
+        place.write_text(yaml.safe_dump({"models": models}))
 
 
 def run_all(root: Path) -> list[stored.TrialRow]:
@@ -78,13 +86,13 @@ def test_the_example_configs(shared: Path, tmp_path: Path) -> None:
         result = "refused" if report.refused else "imported"
         reason = report.refused.replace("|", "\\|")[:160]
         table.append(f"| {shown} | {result} | {report.count('carried')} | {report.count('approximated')} | {reason} |")
-        assert bool(report.refused) == (name not in IMPORTED), report.refused
+        assert bool(report.refused) == (shown not in IMPORTED), report.refused
         if not report.refused:
-            root = project_of(report, tmp_path / name)
+            root = project_of(report, tmp_path / shown.replace("/", "-"))
             on_echo(root)
             rows = run_all(root)
             assert rows
-            assert all(s.value is not None for row in rows for s in row.scores)
+            assert not [(shown, s.scorer, s.reason) for row in rows for s in row.scores if s.value is None]
     assert "\n".join(table) in DOCS.read_text(), "bring the table of docs/import.md up to date"
 
 
@@ -147,7 +155,21 @@ def test_an_assertion_judges_as_there(tmp_path: Path, assertion: str, word: str,
     ("text", "reason"),
     [
         (BASE + "tests: [{vars: {word: a}, assert: [{type: javascript, value: x}]}]", "assertion javascript"),
-        (BASE + "tests: [{vars: {word: a}, assert: [{type: python, value: x}]}]", "assertion python"),
+        (BASE + "tests: [{vars: {word: a}, assert: [{type: python, value: 'x ='}]}]", "it is no Python"),
+        (BASE + "tests: [{vars: {word: a}, assert: [{type: not-python, value: x}]}]", "assertion not-python"),
+        (BASE + "tests: [{vars: {word: a}, assert: [{type: python, value: 'context[\"prompt\"]'}]}]", "context['prompt']"),
+        (BASE + "tests: [{vars: {word: a}, assert: [{type: python, value: file://no.py}]}]", "no file 'no.py'"),
+        (BASE + "tests: [{vars: {word: a}, assert: [{type: python, value: file://../t.py}]}]", "leaves the folder"),
+        (BASE + "tests: [{vars: {word: a}, assert: [{type: max-score}]}]", "one output"),
+        ("prompts: [a, b]\nproviders: [echo]\ntests: [{assert: [{type: conversation-relevance}]}]", "of several prompts"),
+        (BASE + "tests: [{vars: {_conversation: [x]}, assert: [{type: conversation-relevance}]}]", "a turn that is not"),
+        ("prompts: [a, b]\nproviders: [echo]\ntests: [{assert: [{type: max-score}]}]", "without another"),
+        (BASE + "tests: [{vars: {word: a}, assert: [{type: select-best, value: x}]}]", "select-best"),
+        (BASE + "tests: [{vars: {word: a}, assert: [{type: finish-reason, value: bored}]}]", "finish-reason with this"),
+        (BASE + "tests: {path: 'file://t.py:make', config: {a: 1}}", "t.py:make is code; --run-python"),
+        ("prompts: [a]\nproviders: [{id: 'openai:x', config: {tools: [{type: web_search}]}}]", "the tool web_search"),
+        ("prompts: [a]\nproviders: [{id: 'openai:x', config: {functionToolCallbacks: {}}}]", "'functionToolCallbacks'"),
+        ("prompts: [a]\nproviders: ['bedrock:agents:x']", "only chat models"),
         (BASE + "tests: [{vars: {word: a}, assert: [{type: cost, threshold: 1}]}]", "assertion cost"),
         (BASE + "tests: [{vars: {word: a}, assert: [{type: contains, value: a, transform: x}]}]", "'transform'"),
         (BASE + "defaultTest: {options: {transform: x}}", "'transform' of a test's options"),

@@ -400,9 +400,9 @@ def test_smollm2_judges_by_likelihood_and_by_schema(tmp_path: Path) -> None:
 
 
 def test_the_example_in_the_docs_runs(tmp_path: Path) -> None:
-    """docs/judges.md: each file block, named in its first line, is written; the suite runs on echo."""
+    """docs/judges.md: each block with a title is written as its file; the suite runs on echo."""
     text = (ROOT / "docs/judges.md").read_text()
-    blocks = re.findall(r"```\w+\n# (\S+)\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(r'```\w+ title="(\S+)"\n(.*?)```', text, re.DOTALL)
     assert {name for name, _ in blocks} >= {"prompts/judges/helpful.prompty", "evals/answers.yaml", "workbench.yaml"}
     for name, block in blocks:
         write(tmp_path / name, block)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from workbench.cli import main
+from workbench.records import Output
 from workbench.store import runs
 from workbench.store.database import Database
 
@@ -72,3 +75,47 @@ def test_exact_mode_repeats_whatever_is_asked_beside(project: Path) -> None:
     _, some = run(project, "exact", "--fresh", "--seed", "0", "--limit", "3")
     assert len(some["texts"]) == 18
     assert some["texts"].items() <= all_cases["texts"].items()
+
+
+def test_a_text_is_read_and_its_perplexity_told(project: Path) -> None:
+    """The same sum as that of the text as a choice among others, on the tokens of both once."""
+    texts = {"plain": " The cat sat on the mat and fell asleep.", "mixed": " mat asleep the. fell on The and cat sat"}
+    (project / "texts.jsonl").write_text(
+        "\n".join(json.dumps({"id": i, "word": "A story", "text": t}) for i, t in texts.items())
+    )
+    suite = "prompts: [short]\nmodels: [smollm2]\ncases: {file: texts.jsonl}\nexact: true\n"
+    (project / "evals/read.yaml").write_text(suite + "answer: {text: '{{ text }}'}\nscorers: [perplexity]\n")
+    (project / "evals/among.yaml").write_text(
+        suite + f"answer: {{choices: {json.dumps(list(texts.values()))}}}\nscorers: [length]\n"
+    )
+    read, among = (_outputs(project, name) for name in ("read", "among"))
+    for case, text in texts.items():
+        [one] = read[case].extra["choices"]
+        assert (read[case].text, one["text"], read[case].output_tokens) == (text, text, 0)
+        [same] = [choice for choice in among[case].extra["choices"] if choice["text"] == text]
+        assert one["tokens"] == same["tokens"] > 5
+        assert one["logprob"] == pytest.approx(same["logprob"], abs=1e-3)
+    perplexity = {
+        case: math.exp(-one.extra["choices"][0]["logprob"] / one.extra["choices"][0]["tokens"])
+        for case, one in read.items()
+    }
+    assert perplexity["plain"] < perplexity["mixed"] / 3
+    with closing(Database.open(f"sqlite:///{project}/.workbench/runs.db")) as database, database.read() as connection:
+        suite_runs = {run.suite: run.id for run in runs.list_runs(connection)}
+        told = runs.score_columns(connection, suite_runs["read"], "perplexity")
+    assert dict(zip((told.cases[i] for i in told.case), told.value, strict=True)) == pytest.approx(perplexity)
+
+
+def _outputs(project: Path, suite: str) -> dict[str, Output]:
+    assert main(["--project", str(project), "run", suite, "--quiet"]) == 0
+    with closing(Database.open(f"sqlite:///{project}/.workbench/runs.db")) as database, database.read() as connection:
+        run = runs.get_run(connection, "latest")
+        return {row.case_id: row.output for row in runs.trial_rows(connection, run.id) if row.output}
+
+
+def test_a_text_is_not_read_by_what_only_writes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "evals/written.yaml").write_text(
+        "prompts: [short]\nmodels: [echo]\ncases: {file: cases.jsonl}\nanswer: {text: '{{ word }}'}\nscorers: [perplexity]\n"
+    )
+    assert main(["--project", str(project), "run", "written"]) == 2
+    assert "model 'echo' can't do answer: text" in capsys.readouterr().err

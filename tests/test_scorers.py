@@ -545,7 +545,8 @@ def test_every_expected_answer_of_the_shared_gsm8k_is_read(shared):
 
 def desk_of(root: Path) -> Desk:
     """What the docs' examples ask: rubrics and models."""
-    for name, text in {"helpful": "{{ output }}", "better": "{{ first }} {{ second }}"}.items():
+    shown = {"helpful": "{{ output }}", "better": "{{ first }} {{ second }}", "tone": "{{ output }}"}
+    for name, text in {**shown, "relevant": "{{ turns }}"}.items():
         (root / "prompts/judges").mkdir(parents=True, exist_ok=True)
         (root / f"prompts/judges/{name}.prompty").write_text(f"user:\n{text}")
     embeds = {"model": "e", "base_url": "http://127.0.0.1:9/v1", "api": "embeddings"}
@@ -554,9 +555,11 @@ def desk_of(root: Path) -> Desk:
 
 
 def test_docs_name_every_scorer_and_setting_and_their_examples_build(project, monkeypatch):
-    monkeypatch.setattr("workbench.scorers.code.sandbox_command", lambda: ())  # also where there is no bubblewrap
+    for module in ("code", "script"):  # also where there is no bubblewrap
+        monkeypatch.setattr(f"workbench.scorers.{module}.sandbox_command", lambda: ())
     text = DOCS.read_text()
     (project / "evals" / "scorers.py").write_text("def polite(*_): return True\n")
+    (project / "evals" / "check.py").write_text("def get_assert(output, context): return True\n")
     sections = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     assert sorted(sections) == [
         name for name in SCORERS.names() if SCORERS.get(name).__module__.startswith("workbench.")

@@ -196,6 +196,24 @@ def test_calibration(settings, extra, expected, value, kind, reason):
     assert reason in judgement.reason
 
 
+@pytest.mark.parametrize(
+    ("told", "value", "reason"),
+    [
+        ([{"text": "a b", "logprob": 4 * math.log(0.5), "tokens": 4}], 2.0, "log-likelihood -2.773 of 4 tokens"),
+        ([{"text": "a", "logprob": 0.0, "tokens": 1}], 1.0, ""),
+        ([{"text": "a", "logprob": -math.inf, "tokens": 3}], None, "impossible"),
+        ([{"text": "a", "logprob": -1e6, "tokens": 1}], None, "impossible"),
+        (chosen(a=-1.0, b=-2.0)["choices"], None, "answer: {text: …}"),
+        (None, None, "answer: {text: …}"),
+    ],
+)
+def test_perplexity(told, value, reason):
+    judgement = judged("perplexity", {}, "a", None, extra={"choices": told})
+    assert judgement.kind == "number"
+    assert judgement.value == (None if value is None else pytest.approx(value, abs=1e-12))
+    assert reason in judgement.reason
+
+
 @given(st.dictionaries(st.text(), st.floats(-700, 0), min_size=2))
 def test_probabilities_sum_to_one(logprobs):
     chances = softmax(logprobs)

@@ -218,7 +218,7 @@ def test_suites_are_found_by_name_and_by_path(project, monkeypatch):
         ("reference: {prompt: few}", "evals/x.yaml:4: the reference must be one variant, but no variant is so: 'zero'"),
         ("params: {a: []}", "evals/x.yaml:4: params.a is an empty list"),
         ("vars: {tone: warm}", "evals/x.yaml:4: no prompt has an input 'tone'; known: text"),
-        ("answer: {}", "evals/x.yaml:4: answer needs exactly one of choices, schema, grammar"),
+        ("answer: {}", "evals/x.yaml:4: answer needs exactly one of choices, text, schema, grammar"),
         ("answer: {schema: bad.json}", "evals/x.yaml:4: 'bad.json' is not JSON"),
         ("answer: {schema: list.json}", "evals/x.yaml:4: 'list.json' is not a JSON Schema"),
         ("answer: {grammar: no.gbnf}", "evals/x.yaml:4: there is no file 'no.gbnf'"),

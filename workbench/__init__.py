@@ -15,6 +15,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     estimates.py     what people would say, from a judge's scores and some labels
     evaluate.py      the whole path on one page
     flight.py        requests on their way: lined up, asked within budgets, committed
+    foresight.py     what gates can't show with so many cases, said before a run
     gate.py          a stored run held against bounds, its reference or a baseline
     jobs.py          runs in processes of their own: start, wait for a turn, stop
     judging.py       scores by scorers that ask models, while a run goes or later
@@ -27,6 +28,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     registry.py      one shape for every extension point
     scoring.py       outputs to scores, while a run goes or later
     stopping.py      whether there is a next block: until settled, races
+    tracing.py       spans for OpenTelemetry, where its variables ask for them
     upkeep.py        a store taken in, and looked through
     define/          what is asked        prompts, suites, cases, sweeps
     engines/         who answers          echo, llama.cpp in process, any OpenAI-compatible address

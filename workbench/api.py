@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import evaluate, gate
 from workbench.begin import RunOptions
 from workbench.define import changed, suite
-from workbench.define.baseline import Baseline, baseline_path, read_baseline
+from workbench.define.baseline import baseline_for
 from workbench.define.gates import Gate
 from workbench.define.library import Library
 from workbench.define.project import Project, find_root, load_project
@@ -28,7 +28,7 @@ from workbench.errors import UseError
 from workbench.evaluate import Progress
 from workbench.interop.frames import load_runs
 from workbench.prepare import prepare_suite
-from workbench.records import Run, Suite
+from workbench.records import Suite
 from workbench.registry import SCORERS
 from workbench.stats.gates import GateReport
 from workbench.store import runs as stored
@@ -153,7 +153,8 @@ def check_gates(run: str, project: Where = None, gates: Sequence[Gate] | None = 
         if not wanted:
             raise UseError(f"suite '{found.suite}' has no gates; add some, such as {{scorer: NAME, at_least: 0.8}}")
         shown = str(found.header.get("path") or "")
-        return gate.check_gates(connection, found, wanted, _baseline(place, found, wanted), place.root, shown)
+        baseline = baseline_for(place, found.suite, wanted)
+        return gate.check_gates(connection, found, wanted, baseline, place.root, shown)
 
 
 def verdict_lines(report: GateReport) -> list[str]:
@@ -178,12 +179,6 @@ def open_project(project: Where = None) -> Project:
 def project_root(start: Path) -> Path:
     """The folder of the project in or above a folder. Raises UseError."""
     return find_root(start)
-
-
-def _baseline(project: Project, run: Run, gates: Sequence[Gate]) -> Baseline | None:
-    path = baseline_path(project.evals_root, run.suite)
-    wanted = any(g.against == "baseline" for g in gates) and path.is_file()
-    return read_baseline(path, project.shown(path)) if wanted else None
 
 
 @contextmanager

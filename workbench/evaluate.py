@@ -29,6 +29,7 @@ from workbench.stopping import Stopping, read_scores
 from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.recording import Kept
+from workbench.tracing import open_spans
 
 TIMED_TRIALS = 8
 """How many answers of a variant are made once more to measure their latency."""
@@ -63,6 +64,8 @@ class Progress:
     """What scorers that ask models took: apart from all that is counted above."""
     stopped_by: str = ""
     """Which budget ended the run, in words."""
+    tracing: str = ""
+    """Why traces that were asked for could not be sent, in words."""
     work: dict[str, dict[str, float]] = field(default_factory=dict)
     """Alias → what its engine counted; filled at the end."""
 
@@ -120,7 +123,8 @@ class _Going:
         self.prepared, self.database, self.progress, self.stop, self.watch = prepared, database, progress, stop, watch
         self._known = known_answers(database, begun.reuse_after)
         own = budgets(prepared, database, begun.run)
-        self._room = Room(database, begun.run, prepared.engines, own, begun.reuse_after, stop)
+        self._spans, progress.tracing = open_spans(begun.run, prepared.suite, prepared.engines)
+        self._room = Room(database, begun.run, prepared.engines, own, begun.reuse_after, stop, self._spans)
         self._flight = Flight(self._room)
         self._waiting: dict[str, list[Planned]] = {}
         """Request id → the trials that wait for it."""
@@ -195,6 +199,8 @@ class _Going:
             if self._stopping is not None:
                 facts["stopping"] = self._stopping.report()
             recording.end_run(connection, self.progress.run, status, self.progress.work, facts)
+        if self._spans is not None:
+            self.progress.tracing = self._spans.close(status)
         self.watch(self.progress)
 
     def _limit_histories(self) -> dict[str, Json]:

@@ -7,6 +7,7 @@ only where their keys are equal: the same scorer, on the same terms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,16 +19,19 @@ from workbench.calibrate import licence_state
 from workbench.define.baseline import Baseline, BaselineVariant, place, short_key
 from workbench.define.gates import Gate
 from workbench.errors import SuiteError
+from workbench.estimates import Labels, Other, is_judge, people_would_say, read_drawn
 from workbench.records import Run, ScoreColumns
+from workbench.stats.distributions import z_upper
 from workbench.stats.gates import (
+    POWER,
     Claim,
     Decision,
     GateReport,
     GateResult,
     cases_to_show,
-    cases_without_one,
     decide,
 )
+from workbench.stats.ppi import FEWEST_LABELS, PeopleSample, labels_for
 from workbench.stats.reduce import CaseTable, PairedSample, Sample, paired_sample, reduce_repeats, sample
 from workbench.store import measures
 from workbench.store.runs import VariantRow, run_variants, score_columns
@@ -45,6 +49,8 @@ class _Run:
     variants: Sequence[VariantRow]
     cases: Sequence[measures.CaseRow]
     asked: Mapping[str, set[str]]
+    labels: Labels = field(default_factory=Labels)
+    """Of people; read where a gate is on a judge."""
     columns: dict[str, ScoreColumns] = field(default_factory=dict)
     tables: dict[str, CaseTable] = field(default_factory=dict)
 
@@ -55,6 +61,11 @@ class _Run:
             self.columns[key] = self._read(gate)
             self.tables[key] = reduce_repeats(self.columns[key])
         return self.columns[key], self.tables[key]
+
+    def judges(self, gate: Gate) -> Sequence[Mapping[str, Any]]:
+        """What the run's header says of the judges that a gate's scores are of; empty where they are of none."""
+        parts = (self.run.header.get("judges") or {}).get(gate.scorer) or ()
+        return [part for part in parts if "rubric" in part]
 
     def _read(self, gate: Gate) -> ScoreColumns:
         if gate.measure == "scorer":
@@ -90,41 +101,18 @@ def check_gates(
         measures.asked_by(connection, run.id),
     )
     notes: dict[str, None] = {}
+    if any(read.judges(gate) for gate in gates):
+        read.labels = read_drawn(root)
+        notes |= dict.fromkeys(f"labels that don't count: {why}" for why in read.labels.picked)
     open_results: list[_Open] = []
     for gate in gates:
-        if problem := _problem(gate, read, baseline) or _unlicensed(gate, run, root):
+        if problem := _problem(gate, read, baseline) or _unlicensed(gate, read, root):
             raise SuiteError(problem, shown or None, gate.line)
         open_results += [_open(gate, v, read, baseline, notes) for v in _chosen(gate, read)]
         open_results += [_absent(gate, name) for name in gate.variants or () if name not in _ids(read)]
     if baseline is not None and any(gate.against == "baseline" for gate in gates):
         notes |= dict.fromkeys(_baseline_notes(read, baseline))
     return GateReport(tuple(_settled(open_results)), tuple(notes))
-
-
-def notes_before(gates: Sequence[Gate], cases: int, repeats: int, baseline: Baseline | None) -> list[str]:
-    """What gates can't show with so many cases, said before anything is asked.
-
-    The spread of paired differences is taken from the baseline (see `_expected_spread`); without one that of
-    0/1 scores at its largest is assumed."""
-    notes = []
-    for gate in gates:
-        alpha = 1 - gate.confidence
-        if gate.rule == "no_worse_than":
-            spread = _expected_spread(baseline, gate.scorer or "", repeats)
-            needed = cases_to_show(spread, gate.bound, alpha)
-            if needed is None:
-                notes.append(f"gate '{gate.name}': a margin of 0 can be shown only by a gain")
-            elif needed > cases:
-                told = f"with {cases:,} cases a margin of {100 * gate.bound:g} points can't be counted on"
-                notes.append(f"gate '{gate.name}': {told}; about {needed:,} are needed to pass where nothing changed")
-        elif gate.measure == "errors" or gate.quantile is not None:
-            needed = cases_without_one(gate.bound if gate.quantile is None else 1 - gate.quantile, alpha)
-            if needed is None:
-                notes.append(f"gate '{gate.name}': no number of cases can show a share of 0; give a bound above it")
-            elif needed > cases:
-                told = f"{cases:,} cases can't show it even where none misses it"
-                notes.append(f"gate '{gate.name}': {told}; {needed:,} are needed")
-    return notes
 
 
 def _problem(gate: Gate, read: _Run, baseline: Baseline | None) -> str:
@@ -142,15 +130,13 @@ def _problem(gate: Gate, read: _Run, baseline: Baseline | None) -> str:
     return _other_terms(gate, read, baseline) if gate.against == "baseline" and baseline else ""
 
 
-def _unlicensed(gate: Gate, run: Run, root: Path) -> str:
+def _unlicensed(gate: Gate, read: _Run, root: Path) -> str:
     """Why a judge may not decide; empty where it may."""
-    judges = (run.header.get("judges") or {}).get(gate.scorer, ())
-    for part in () if gate.unlicensed else judges:
-        if "rubric" in part:
-            state = licence_state(root, *(str(part[name]) for name in ("rubric", "identity", "revision", "form")))
-            if state.state != "licensed":
-                advice = "calibrate it, or write 'unlicensed: allow' into the gate"
-                return f"scorer '{gate.scorer}' is a judge that is {state.state}: {state.reason}; {advice}"
+    for part in () if gate.unlicensed else read.judges(gate):
+        state = licence_state(root, *(str(part[name]) for name in ("rubric", "identity", "revision", "form")))
+        if state.state != "licensed":
+            advice = "calibrate it, or write 'unlicensed: allow' into the gate"
+            return f"scorer '{gate.scorer}' is a judge that is {state.state}: {state.reason}; {advice}"
     return ""
 
 
@@ -224,9 +210,12 @@ def _open(gate: Gate, variant: VariantRow, read: _Run, baseline: Baseline | None
     if gate.rule != "no_worse_than":
         data = sample(table, at)
         claim = Claim(data, gate.rule, result.bound, alpha)
-        return _Open(replace(result, value=_mean(data), why="" if data else NOTHING), claim)
+        found = replace(result, value=_mean(data), why="" if data else NOTHING)
+        return _by_people(_Open(found, claim), gate, read, None, notes)
+    other: Other
     if gate.against == "reference":
-        data = paired_sample(table, at, columns.variants.index(read.run.header["reference"]))
+        other = read.run.header["reference"]
+        data = paired_sample(table, at, columns.variants.index(other))
     else:
         assert baseline is not None
         twin = counterpart(baseline, variant)
@@ -235,6 +224,7 @@ def _open(gate: Gate, variant: VariantRow, read: _Run, baseline: Baseline | None
             return _Open(replace(result, answer="new", why=f"the baseline has no counterpart of {what}"), None)
         if twin.identity != read.run.header["models"][variant.model]["identity"]:
             notes[f"model '{variant.model}' is another one than the baseline's ({twin.identity})"] = None
+        other = (baseline, twin, {case.id for case in read.cases if _same_case(case, baseline)})
         data = _with_baseline(table, at, gate.scorer or "", read, (baseline, baseline.variants.index(twin)))
         same = twin.id == variant.id and read.asked.get(variant.id, set()) <= set(baseline.asked)
         if same and data is not None:
@@ -243,7 +233,38 @@ def _open(gate: Gate, variant: VariantRow, read: _Run, baseline: Baseline | None
     if data is None:
         return _Open(replace(result, why="no case has scores of both"), Claim(None, gate.rule, gate.bound, alpha))
     found = replace(result, value=_mean(data.first), other=_mean(data.second), cases_needed=_needed(data, gate))
-    return _Open(found, Claim(data, gate.rule, gate.bound, alpha))
+    return _by_people(_Open(found, Claim(data, gate.rule, gate.bound, alpha)), gate, read, other, notes)
+
+
+def _by_people(one: _Open, gate: Gate, read: _Run, other: Other, notes: dict[str, None]) -> _Open:
+    """Where a judge scores: held to what people would say, by their labels of some outputs (ruling 25). Without
+    enough of them there is no claim, but where the suite allows a judge that nobody has measured."""
+    parts = read.judges(gate)
+    if not parts or one.claim is None or one.claim.data is None:
+        return one
+    name, data = gate.scorer or "", None
+    if is_judge(parts):
+        data = people_would_say(read.connection, read.run, (name, one.result.variant), read.labels, other)
+    if isinstance(data, PeopleSample):
+        labels, cases = _would_do(data, gate)
+        return _Open(replace(one.result, labels_needed=labels, cases_needed=cases), replace(one.claim, data=data))
+    why = data or "it is a judge and others in one, which labels can't correct; give the judge a gate of its own"
+    if gate.unlicensed:
+        notes[f"scorer '{name}': the judge's own mean decides, as 'unlicensed: allow' has it; {why}"] = None
+        return one
+    told = replace(one.result, why=why, labels_needed=FEWEST_LABELS if data else None, cases_needed=None)
+    return _Open(told, replace(one.claim, data=None))
+
+
+def _would_do(data: PeopleSample, gate: Gate) -> tuple[int | None, int | None]:
+    """`labels_needed` and `cases_needed` of a result: labels of the answers there are, else cases, all labelled."""
+    error = data.estimate(gate.confidence).error / 2
+    if gate.rule == "no_worse_than":
+        error = gate.bound / (z_upper(1 - gate.confidence) + z_upper(1 - POWER))
+    if error == 0:
+        return None, None
+    labels = labels_for(data, error)
+    return labels, None if labels else math.ceil(float(data.truth.var(ddof=1)) / error**2)
 
 
 def _needed(pair: PairedSample, gate: Gate) -> int | None:
@@ -354,24 +375,3 @@ def _settled(open_results: Sequence[_Open]) -> list[GateResult]:
 
 def _mean(data: Sample | None) -> float | None:
     return None if data is None else float(data.values.mean())
-
-
-def _expected_spread(baseline: Baseline | None, scorer: str, repeats: int) -> float:
-    """The standard deviation of paired differences to expect where nothing changed.
-
-    From repeats of 0/1 scores: each case's own variance, for the means of both sides. From single scores:
-    that of the case means, which is what pairs with a correlation of 1/2 have; the largest of the variants."""
-    variances = []
-    for i in range(len(baseline.variants)) if baseline and scorer in baseline.scorers else ():
-        assert baseline is not None
-        found = [c.scores[scorer].of[i] for c in baseline.cases.values() if scorer in c.scores]
-        pairs = np.array([of for of in found if of is not None], dtype=float)
-        if len(pairs) < 2:
-            continue
-        means, counts = pairs[:, 0] / pairs[:, 1], pairs[:, 1]
-        if baseline.scorers[scorer] == "pass" and counts.min() > 1:
-            own = means * (1 - means) * counts / (counts - 1)
-            variances.append(float((own * (1 / counts + 1 / repeats)).mean()))
-        else:
-            variances.append(float(means.var(ddof=1)))
-    return float(np.sqrt(max(variances, default=0.25)))

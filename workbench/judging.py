@@ -15,7 +15,7 @@ from workbench.flight import Room
 from workbench.records import EMPTY, Case, Json, Judgement, Output, Score, ScorerSpec, Variant
 from workbench.run.send import Dispatcher
 from workbench.scorers.base import Answered, Asking, Scorer
-from workbench.scorers.build import asking_parts, score_key
+from workbench.scorers.build import asking_parts, compares, score_key
 from workbench.scoring import Scorers, case_of, check_expected, expected_answer
 from workbench.store import recording, runs
 from workbench.store.database import Database
@@ -23,8 +23,8 @@ from workbench.store.runs import TrialRow, VariantRow
 
 
 def asks(scorer: Scorer) -> bool:
-    """Whether a scorer, or a part of it, asks a model."""
-    return any(True for _ in asking_parts(scorer))
+    """Whether a scorer belongs into the second wave: it, or a part of it, asks a model or compares all variants."""
+    return compares(scorer) or any(True for _ in asking_parts(scorer))
 
 
 def split_scorers(scorers: Scorers) -> tuple[Scorers, Scorers]:
@@ -49,11 +49,15 @@ def most_requests(scorers: Scorers) -> int:
 
 
 def described(scorers: Scorers) -> dict[str, Json]:
-    """Scorer → what each of its asking parts rests on, for a run's header."""
+    """Scorer → what each of its asking parts rests on, for a run's header; `against`: the variant that it compares
+    with; `inside`: it is a part, whose value is not the scorer's own."""
     found: dict[str, Json] = {}
     for spec, scorer in scorers:
-        for content in (part.content for part in asking_parts(scorer)):
-            found.setdefault(spec.name, []).extend(content if isinstance(content, list) else [content])
+        for part in asking_parts(scorer):
+            about = {"against": part.against} if part.against is not None else {}
+            about |= {} if part is scorer else {"inside": True}
+            contents = part.content if isinstance(part.content, list) else [part.content]
+            found.setdefault(spec.name, []).extend({**content, **about} for content in contents)
     return found
 
 
@@ -126,8 +130,11 @@ class _Wave:
             }
             for row in answers.values():
                 if row.output is not None:
-                    other = partial(self._other, row, answers)
-                    yield from (partial(self._score, row, row.output, other, *pair) for pair in self._scorers)
+                    rivals = [
+                        r.output for r in answers.values() if r.repeat == row.repeat and r is not row and r.output
+                    ]
+                    about = partial(Answered, row.output, other=partial(self._other, row, answers), rivals=rivals.copy)
+                    yield from (partial(self._score, row, about, *pair) for pair in self._scorers)
 
     def save(self) -> None:
         """Stores what was scored since the last time."""
@@ -137,24 +144,18 @@ class _Wave:
                 recording.save_scores(connection, self._room.run, fresh)
         self._changed()
 
-    def _score(
-        self,
-        row: TrialRow,
-        output: Output,
-        other: Callable[[Json], Output],
-        spec: ScorerSpec,
-        scorer: Scorer,
-        ask: Ask,
-    ) -> None:
+    def _score(self, row: TrialRow, about: Callable[..., Answered], spec: ScorerSpec, scorer: Scorer, ask: Ask) -> None:
         case = case_of(row)
         expected = expected_answer(spec, case)
         try:
-            texts = [other(part.against).text for part in asking_parts(scorer) if part.against is not None]
+            answer = about(case=case, expected=expected, ask=ask)
+            texts = [answer.other(part.against).text for part in asking_parts(scorer) if part.against is not None]
+            texts += [output.text for output in answer.rivals()] if compares(scorer) else []
             key = score_key(spec, scorer, expected, texts)
             if self.old.get((row.trial_id, spec.name)) == key:
                 self._judging.kept += 1
                 return
-            judged = scorer(Answered(output, case, expected, ask, other))
+            judged = scorer(answer)
         except ScorerError as error:
             judged, key = Judgement(None, "pass", str(error)), ""
             self._judging.unscored[f"scorer '{spec.name}': {error}"] += 1

@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from workbench.define.files import replace_text
 from workbench.errors import DataError, UseError
 from workbench.judging import find_reference
-from workbench.records import Case, Json
+from workbench.records import Case, Json, Run, content_id
 from workbench.scorers.judge import SIDES
 from workbench.store import runs
 from workbench.store.database import Database
@@ -40,7 +41,16 @@ class Labelled:
     """With which it was drawn at random; None: picked, for reading only."""
     line: int
     run: str | None = None
-    trial: str | None = None
+    trials: tuple[str | None, ...] = ()
+    """Of each output."""
+    variants: tuple[str | None, ...] = ()
+    """Its variant's label."""
+    frames: tuple[str, ...] = ()
+    """What could have been drawn of its variant (`frame_of`)."""
+    draw: tuple[Json, ...] | None = None
+    """Which draw it is of: (run, seed, rows drawn, rows to draw from). None: a row that someone else wrote."""
+    scorer: str | None = None
+    """The judge that it was drawn for; None: any."""
 
     @property
     def drawn(self) -> bool:
@@ -55,21 +65,64 @@ def draw(
     random order. Raises UnknownName, UseError."""
     rng = random.Random(seed)  # noqa: S311 - a sample, no secret
     with database.read() as connection:
-        found = runs.get_run(connection, run)
-        variants = {v.id: v for v in runs.run_variants(connection, found.id)}
-        reference = None if against is None else find_reference(list(variants.values()), against)
-        frame = [row.trial_id for row, _ in _frame(runs.trial_rows(connection, found.id), scorer, reference)]
-        if not frame:
-            raise UseError(f"run {found.id} has no answer to draw from; see 'workbench show {found.id}'")
-        chosen = set(rng.sample(frame, min(count, len(frame))))
-        drawn = [
-            _row(row, other, variants, rng)
-            for row, other in _frame(runs.trial_rows(connection, found.id), scorer, reference)
-            if row.trial_id in chosen
-        ]
-    about = {"run": found.id, "probability": len(chosen) / len(frame), "of": len(frame), "seed": seed}
+        found, frame = _drawn_from(connection, run, scorer, against)
+        trials = [trial for trial, _, _ in frame]
+        chosen = set(rng.sample(trials, min(count, len(trials))))
+        drawn = _rows(connection, found.id, (scorer, against), frame, chosen, rng)
     rng.shuffle(drawn)
-    return [{**row, **about} for row in drawn]
+    about = {"probability": len(chosen) / len(frame), "of": len(frame), "drawn": len(drawn)}
+    return [{**row, **about, "seed": seed} for row in drawn]
+
+
+def draw_cases(database: Database, run: str, count: int, seed: int, scorer: str | None = None) -> list[dict[str, Json]]:
+    """As `draw`, but of so many cases all answers, one after the other: what paired differences need. The same seed
+    draws the same cases of any run that has the same cases. Raises UnknownName, UseError."""
+    rng = random.Random(seed)  # noqa: S311 - a sample, no secret
+    with database.read() as connection:
+        found, frame = _drawn_from(connection, run, scorer, None)
+        cases = sorted({case for _, case, _ in frame})
+        order = rng.sample(cases, min(count, len(cases)))
+        chosen = {trial for trial, case, _ in frame if case in set(order)}
+        drawn = _rows(connection, found.id, (scorer, None), frame, chosen, rng)
+    rng.shuffle(drawn)
+    drawn.sort(key=lambda row: order.index(row["case"]))
+    about = {"probability": len(order) / len(cases), "of": len(frame), "drawn": len(drawn)}
+    return [{**row, **about, "seed": seed} for row in drawn]
+
+
+def frame_of(trials: Iterable[str]) -> str:
+    """A short name for a set of trials."""
+    return content_id("fr1", sorted(trials))[:20]
+
+
+_Frame = list[tuple[str, str, str]]
+"""(trial, case, variant) of all that can be drawn."""
+
+
+def _drawn_from(connection: Any, run: str, scorer: str | None, against: str | None) -> tuple[Run, _Frame]:
+    found = runs.get_run(connection, run)
+    reference = None if against is None else find_reference(runs.run_variants(connection, found.id), against)
+    rows = _frame(runs.trial_rows(connection, found.id), scorer, reference)
+    frame = [(row.trial_id, row.case_id, row.variant_id) for row, _ in rows]
+    if not frame:
+        raise UseError(f"run {found.id} has no answer to draw from; see 'workbench show {found.id}'")
+    return found, frame
+
+
+def _rows(
+    connection: Any, run: str, asked: tuple[str | None, str | None], frame: _Frame, chosen: set[str], rng: random.Random
+) -> list[dict[str, Json]]:
+    """The rows of the trials that were drawn, in the order of the run."""
+    scorer, against = asked
+    variants = {v.id: v for v in runs.run_variants(connection, run)}
+    reference = None if against is None else find_reference(list(variants.values()), against)
+    frames = {name: frame_of(trial for trial, _, variant in frame if variant == name) for name in variants}
+    about = {"run": run, **({"scorer": scorer} if scorer else {})}
+    return [
+        {**_row(row, other, variants, rng), "frame": frames[row.variant_id], **about}
+        for row, other in _frame(runs.trial_rows(connection, run), scorer, reference)
+        if row.trial_id in chosen
+    ]
 
 
 def _frame(
@@ -109,8 +162,9 @@ def _shown(message: Mapping[str, Json]) -> str:
     return f"{message.get('role')}: {content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)}"
 
 
-def read_labels(root: Path, name: str) -> tuple[list[Labelled], str]:
-    """The labelled rows of a file, and its content's hash; rows without a label are left out. Raises DataError."""
+def read_labels(root: Path, name: str, all_rows: bool = False) -> tuple[list[Labelled], str]:
+    """The labelled rows of a file, and its content's hash; rows without a label are left out, or with `all_rows`
+    have an empty one. Raises DataError."""
     place = inside(root, name)
     try:
         raw = place.read_bytes()
@@ -118,19 +172,17 @@ def read_labels(root: Path, name: str) -> tuple[list[Labelled], str]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("can't be read as UTF-8 text; draw one with 'workbench judge sample'", name) from error
     rows = [_labelled(line, name, number) for number, line in enumerate(lines, 1) if line.strip()]
-    return [row for row in rows if row is not None], hashlib.sha256(raw).hexdigest()
+    return [row for row in rows if all_rows or row.label], hashlib.sha256(raw).hexdigest()
 
 
-def _labelled(line: str, name: str, number: int) -> Labelled | None:
+def _labelled(line: str, name: str, number: int) -> Labelled:
     try:
         row = json.loads(line)
     except ValueError as error:
         raise DataError(f"is no JSON: {error}", name, number) from error
     if not isinstance(row, dict):
         raise DataError("must be an object with a 'label'", name, number)
-    label = row.get("label")
-    if label is None or label == "":
-        return None
+    label = "" if row.get("label") is None else row["label"]
     sides = ("output",) if "output" in row else SIDES[:2]
     if not all(isinstance(row.get(side), str) for side in sides):
         raise DataError("needs an 'output', or 'first' and 'second', as text", name, number)
@@ -139,10 +191,25 @@ def _labelled(line: str, name: str, number: int) -> Labelled | None:
     chance = row.get("probability")
     known = isinstance(chance, (int, float)) and not isinstance(chance, bool) and 0 < chance <= 1
     case = Case(str(row.get("case", f"line {number}")), row.get("inputs") or {}, row.get("expected"))
-    models = tuple(row.get("model" if side == "output" else f"{side}_model") for side in sides)
-    text = label.strip() if isinstance(label, str) else f"{label:g}"
-    outputs = tuple(row[side] for side in sides)
-    return Labelled(case, outputs, text, models, chance if known else None, number, row.get("run"), row.get("trial"))
+    models, trials, variants = (
+        tuple(row.get(about if side == "output" else f"{side}_{about}") for side in sides)
+        for about in ("model", "trial", "variant")
+    )
+    draw = tuple(row.get(key) for key in ("run", "seed", "drawn", "of"))
+    return Labelled(
+        case=case,
+        outputs=tuple(row[side] for side in sides),
+        label=label.strip() if isinstance(label, str) else f"{label:g}",
+        models=models,
+        probability=chance if known else None,
+        line=number,
+        run=row.get("run"),
+        trials=trials,
+        variants=variants,
+        frames=(str(row["frame"]),) if row.get("frame") else (),
+        draw=draw if isinstance(row.get("of"), int) else None,
+        scorer=row.get("scorer"),
+    )
 
 
 def label_files(root: Path) -> list[str]:

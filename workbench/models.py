@@ -187,10 +187,12 @@ def _described(model: Model) -> dict[str, object]:
     places = (known.get("file"), known.get("address"), settings.get("path"), settings.get("base_url"))
     where = next((_shown(str(place)) for place in places if place), None)
     name = settings.get("model")
+    what = " at ".join(str(part) for part in (name, where) if part)
+    adapters = known.get("adapters")
     return {
         "alias": model.alias,
         "engine": model.engine,
-        "what": " at ".join(str(part) for part in (name, where) if part) or None,
+        "what": " with ".join([what, *map(str, adapters if isinstance(adapters, list) else ())]) or None,
         "bytes": known.get("bytes"),
         "quantisation": known.get("quantisation") or settings.get("quantise"),
         "context": known.get("context") or settings.get("context"),

@@ -32,6 +32,15 @@ KEPT_MESSAGES = 4096
 """Rendered prompts that are kept: the variants and repeats of a case share theirs."""
 
 
+def _answer_form(answer: Mapping[str, Json], inputs: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A variant's form of answer for one case; a text that is to be read is the only choice."""
+    if "text" in answer:
+        return {"choices": [str(render_value(answer["text"], inputs))]}
+    if isinstance(answer.get("choices"), str):
+        return {"choices": render_value(answer["choices"], inputs)}
+    return answer
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would do."""
@@ -84,9 +93,7 @@ class Prepared:
             model=variant.model,
             messages=self._messages(variant.revision, canonical(dict(variant.vars)), case.id),
             params={name: value for name, value in variant.params.items() if name != "seed"},
-            answer={form: render_value(v, inputs) if isinstance(v, str) else v for form, v in variant.answer.items()}
-            if "choices" in variant.answer
-            else variant.answer,
+            answer=_answer_form(variant.answer, inputs),
             logprobs=variant.logprobs,
             tools=prompt.tools,
         )
@@ -203,7 +210,7 @@ def _check_budget(prepared: Prepared) -> None:
     wanted = {name for limits in (suite.budget, prepared.project_budget) for name in limits} & {"cost", "tokens"}
     for variant in suite.variants if wanted else ():
         alias = variant.model
-        if int(variant.params.get("max_tokens", -1)) < 0 and "choices" not in variant.answer:
+        if int(variant.params.get("max_tokens", -1)) < 0 and not variant.answer.keys() & {"choices", "text"}:
             what = f"a budget needs max_tokens for '{variant.label}': nothing else bounds an answer"
             raise SuiteError(what, suite.path)
     judges = (part.models for _, scorer in prepared.asking for part in asking_parts(scorer))

@@ -376,3 +376,25 @@ class ScoreColumns:
     """For each variant, how many of its trials have no score."""
     labels: tuple[str, ...] = ()
     """For the kind `label`: the texts; a value is a position in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseScores:
+    """What `ScoreColumns` hold, added up over repeats: one entry a variant and case; of labels, and label."""
+
+    scorer: str
+    kind: Kind
+    variants: tuple[str, ...]
+    cases: tuple[str, ...]
+    clusters: tuple[str | None, ...]
+    variant: Sequence[int]
+    case: Sequence[int]
+    count: Sequence[int]
+    value: Sequence[float]
+    """The sum of `count` scores; of labels the position in `labels`."""
+    lowest: float = 0.0
+    highest: float = 0.0
+    zero_or_one: bool = True
+    """… of every single score."""
+    missing: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from workbench.cli.gate import any_baseline, baseline_option
+from workbench.cli.gate import baseline_option
 from workbench.cli.session import Session, emit
-from workbench.define.baseline import Baseline, baseline_path, write_baseline
+from workbench.define.baseline import Baseline, baseline_path, find_baseline, write_baseline
 from workbench.define.suite import Overrides, load_suite
 from workbench.errors import UseError, WorkbenchError
 from workbench.records import Run
@@ -120,7 +120,7 @@ def diff(session: Session, run: str, baseline_file: Path | None, as_json: bool) 
 def _blessed(session: Session, suite: str, given: Path | None) -> Baseline:
     from workbench.gate import missing_baseline
 
-    found = any_baseline(session, suite, given)
+    found = find_baseline(session.project, suite, given)
     if found is None:
         raise UseError(missing_baseline(suite))
     return found

@@ -9,11 +9,14 @@ import click
 
 from workbench.cli.session import Session
 from workbench.define.prompt import render_prompt
-from workbench.errors import UseError
+from workbench.errors import UnknownName, UseError
 from workbench.interop.frames import load_runs, write_parquet
+from workbench.interop.inspect_write import inspect_log
 from workbench.interop.langchain import to_langchain
 from workbench.interop.report import Left
 from workbench.records import Json
+from workbench.store import runs as stored
+from workbench.views.format import one_line
 from workbench.views.write import write_chunks
 
 
@@ -55,11 +58,18 @@ def prompt(session: Session, name: str, form: str, given: tuple[str, ...], out: 
 
 @export.command()
 @click.argument("run")
-@click.option("--to", "form", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
+@click.option("--to", "form", type=click.Choice(["parquet", "jsonl", "inspect"]), default="parquet", show_default=True)
+@click.option("--variant", metavar="LABEL", help="Which one, for --to inspect, where RUN has several.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file; default: reports/RUN.FORMAT.")
 @click.pass_obj
-def run(session: Session, run: str, form: str, out: Path | None) -> None:
-    """Write the trials of RUN, one a row, with the columns of workbench.load_runs."""
+def run(session: Session, run: str, form: str, variant: str | None, out: Path | None) -> None:
+    """Write the trials of RUN, one a row, with the columns of workbench.load_runs; or those of one variant as a log
+    of Inspect, in JSON."""
+    if form == "inspect":
+        click.echo(_inspect(session, run, variant, out))
+        return
+    if variant is not None:
+        raise UseError("--variant goes with --to inspect; the other forms have all variants")
     database = session.database()
     frame = load_runs(database, run)
     path = out or session.project.root / "reports" / f"{frame['run'].iloc[0]}.{form}"
@@ -70,3 +80,19 @@ def run(session: Session, run: str, form: str, out: Path | None) -> None:
         lines = frame.to_json(orient="records", lines=True, force_ascii=False, date_format="iso")
         write_chunks(iter([lines]), path)
     click.echo(path)
+
+
+def _inspect(session: Session, run: str, label: str | None, out: Path | None) -> Path:
+    """Writes the log of one variant; returns its path."""
+    with session.database().read() as connection:
+        found = stored.get_run(connection, run)
+        variants = {v.label: v for v in stored.run_variants(connection, found.id)}
+        if label is None and len(variants) > 1:
+            raise UseError(f"a log of Inspect has one model; say which with --variant: {one_line(', '.join(variants))}")
+        if label is not None and label not in variants:
+            raise UnknownName("variant", label, list(variants))
+        variant = next(iter(variants.values())) if label is None else variants[label]
+        path = out or session.project.root / "reports" / f"{found.id}.{variant.id[4:12]}.inspect.json"
+        rows = stored.trial_rows(connection, found.id, stored.TrialFilter(variant=variant.id))
+        write_chunks(inspect_log(found, variant, rows), path)
+    return path

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from workbench.cli.session import Session
-from workbench.define.baseline import Baseline, baseline_path, read_baseline
+from workbench.define.baseline import Baseline, baseline_for
 from workbench.define.gates import Gate
 from workbench.define.suite import ENDINGS, load_suite, suite_names
 from workbench.errors import SuiteError, UseError
@@ -85,24 +85,9 @@ def judge(
     if not gates:
         raise UseError(f"suite '{run.suite}' has no gates; add some, such as gates: [{{scorer: NAME, at_least: 0.8}}]")
     resolved = [Gate.from_json(gate) for gate in gates]
-    baseline = baseline_of(session, run.suite, resolved, baseline_file)
+    baseline = baseline_for(session.project, run.suite, resolved, baseline_file)
     shown = str(run.header.get("path") or "")
     return Judged(run, check_gates(connection, run, resolved, baseline, session.project.root, shown), baseline)
-
-
-def baseline_of(session: Session, suite: str, gates: Sequence[Gate], given: Path | None = None) -> Baseline | None:
-    """The baseline that gates are held against; None where none asks for one, or there is none."""
-    if given is None and all(gate.against != "baseline" for gate in gates):
-        return None
-    return any_baseline(session, suite, given)
-
-
-def any_baseline(session: Session, suite: str, given: Path | None = None) -> Baseline | None:
-    """The baseline of a suite, or of the file given; None where the suite has none."""
-    path = given or baseline_path(session.project.evals_root, suite)
-    if given is None and not path.is_file():
-        return None
-    return read_baseline(path, str(given) if given else session.project.shown(path))
 
 
 def before_run(session: Session, suite: Suite, gated: bool, baseline_file: Path | None) -> list[str]:
@@ -110,14 +95,15 @@ def before_run(session: Session, suite: Suite, gated: bool, baseline_file: Path 
 
     Where the run is to be judged (`gated`), raises SuiteError for what would keep it from it: no gates, or no
     baseline where one is needed."""
-    from workbench.gate import missing_baseline, notes_before
+    from workbench.foresight import notes_before
+    from workbench.gate import missing_baseline
 
     gates = [Gate.from_json(gate) for gate in suite.gates]
     if not gates:
         if gated:
             raise SuiteError("has no gates to judge a run by; add some, or leave --gate out", suite.path)
         return []
-    baseline = baseline_of(session, suite.name, gates, baseline_file)
+    baseline = baseline_for(session.project, suite.name, gates, baseline_file)
     needing = [gate for gate in gates if gate.against == "baseline"]
     if gated and needing and baseline is None:
         raise SuiteError(missing_baseline(suite.name), suite.path, needing[0].line)

@@ -9,6 +9,7 @@ import click
 
 from workbench.cli.session import Session, emit
 from workbench.errors import UseError
+from workbench.interop.dotprompt import import_dotprompt
 from workbench.interop.github_models import import_github_models
 from workbench.interop.langchain import import_langchain
 from workbench.interop.promptfoo import find_configs, import_promptfoo, name_of
@@ -35,14 +36,15 @@ def import_() -> None:
 @out_option
 @dry_option
 @json_option
+@click.option("--run-python", is_flag=True, help="Run Python functions that make tests, once, in the sandbox.")
 @click.pass_obj
-def promptfoo(session: Session, file: Path, out: Path | None, dry_run: bool, as_json: bool) -> int:
+def promptfoo(session: Session, file: Path, out: Path | None, dry_run: bool, as_json: bool, run_python: bool) -> int:
     """Import a promptfoo config, or all below a folder, each into a folder of its own. A config of which anything
     would be left out is refused, with the reason."""
     configs = find_configs(file)
     if not configs:
         raise UseError(f"there is no promptfooconfig.yaml in {file}")
-    reports = [import_promptfoo(config) for config in configs]
+    reports = [import_promptfoo(config, run_python) for config in configs]
     return _finish(session, reports, out, dry_run, as_json)
 
 
@@ -66,6 +68,17 @@ def github_models(session: Session, file: Path, out: Path | None, dry_run: bool,
 def langchain(session: Session, file: Path, out: Path | None, dry_run: bool, as_json: bool) -> int:
     """Import a prompt that LangChain saved as JSON."""
     return _finish(session, [import_langchain(file)], out, dry_run, as_json)
+
+
+@import_.command()
+@file_argument
+@out_option
+@dry_option
+@json_option
+@click.pass_obj
+def dotprompt(session: Session, file: Path, out: Path | None, dry_run: bool, as_json: bool) -> int:
+    """Import a .prompt file of dotprompt (Genkit): its template, inputs, options and model."""
+    return _finish(session, [import_dotprompt(file)], out, dry_run, as_json)
 
 
 @import_.command("inspect")

@@ -21,8 +21,9 @@ from workbench.calibrate import (
 )
 from workbench.cli.session import Session, emit
 from workbench.define.yamlfile import parse_yaml
+from workbench.errors import UseError
 from workbench.estimates import people_estimates
-from workbench.labelling import draw, write_labels
+from workbench.labelling import draw, draw_cases, write_labels
 from workbench.records import Json
 from workbench.store import runs as stored
 from workbench.store.database import Database
@@ -82,14 +83,21 @@ def judge() -> None:
 @click.option("-n", "count", type=click.IntRange(1), default=100, show_default=True, help="How many to draw.")
 @click.option("--scorer", help="Only answers that this scorer has scored.")
 @click.option("--against", metavar="VARIANT", help="Draw pairs: each answer with this variant's, in random order.")
+@click.option("--cases", is_flag=True, help="Draw cases, each with the answers of all variants: for differences.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which ones are drawn.")
 @click.option("--out", metavar="FILE", help="In the project; default: evals/labels/RUN.jsonl.")
 @click.pass_obj
 def sample(
-    session: Session, run: str, count: int, scorer: str | None, against: str | None, seed: int, out: str | None
-) -> None:
+    session: Session, run: str, count: int, scorer: str | None, against: str | None, cases: bool, seed: int,
+    out: str | None,
+) -> None:  # fmt: skip
     """Draw outputs of RUN at random, for people to fill in each row's `label`."""
-    rows = draw(session.database(), run, count, seed, scorer, against)
+    if cases and against is not None:
+        raise UseError("--cases draws single outputs, --against pairs; give one of the two")
+    if cases:
+        rows = draw_cases(session.database(), run, count, seed, scorer)
+    else:
+        rows = draw(session.database(), run, count, seed, scorer, against)
     name = out or f"evals/labels/{rows[0]['run']}.jsonl"
     write_labels(session.project.root, name, rows)
     click.echo(name)

@@ -21,12 +21,19 @@ from workbench.store import runs as stored
 from workbench.store.prompts import find_revision
 from workbench.views.comment import CommentData, NewFailure, PromptChange, comment
 from workbench.views.github import annotation_lines, command
+from workbench.views.gitlab import code_quality_report
 from workbench.views.junit import junit_report
 from workbench.views.model import RunView, load_view
 from workbench.views.plain import json_text, plain
 from workbench.views.write import WRITERS, write_chunks, write_report
 
-CI_FORMS = {"junit": "junit.xml", "github": "summary.md", "comment": "comment.md", "annotations": "annotations.txt"}
+CI_FORMS = {
+    "junit": "junit.xml",
+    "github": "summary.md",
+    "comment": "comment.md",
+    "annotations": "annotations.txt",
+    "gitlab": "gl-code-quality-report.json",
+}
 """Form: how its file's name ends."""
 MOST_FAILURES = 10
 
@@ -41,7 +48,7 @@ def report(session: Session, run: str, form: str, out: Path | None, baseline_fil
     """Write RUN as one file; '--out -' prints it. The gates that it had are judged anew.
 
     md, html, json, csv; for CI: junit (XML), comment (Markdown for a pull request), github (the same for a
-    step summary), annotations (workflow commands).
+    step summary), annotations (workflow commands), gitlab (Code Quality).
     """
     with session.database().read() as connection:
         found = stored.get_run(connection, run)
@@ -88,6 +95,8 @@ def _chunks(
     if form == "annotations":
         told = list(annotation_lines(gates, file)) if gates else []
         return told + ([command("error", "Gates could not be judged", problem, file, None)] if problem else [])
+    if form == "gitlab":
+        return [code_quality_report(gates, file or view.run.suite, problem)]
     baseline = judged.baseline if judged else None
     return [
         comment(
@@ -103,8 +112,8 @@ def _chunks(
 
 
 def _from_workspace(root: Path, path: str | None) -> str | None:
-    """The suite's file as GitHub's runner names it: from the top of the repository that it checked out."""
-    workspace = os.environ.get("GITHUB_WORKSPACE")
+    """The suite's file as GitHub's and GitLab's runners name it: from the top of the repository they checked out."""
+    workspace = os.environ.get("GITHUB_WORKSPACE") or os.environ.get("CI_PROJECT_DIR")
     if path is None or not workspace:
         return path
     file = (root / path).resolve()

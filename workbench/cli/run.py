@@ -164,6 +164,8 @@ def _once(session: Session, name: str, overrides: Overrides, settings: Settings)
             errors.out(line, highlight=False)
         for alias, work in progress.work.items():
             errors.out(f"{alias}: {work_line(work)}", highlight=False)
+    if progress.tracing:
+        errors.out(one_line(progress.tracing), highlight=False)
     code = _exit_code(prepared, progress, status, errors)
     if not settings.gate or code == INTERRUPTED:
         return code

@@ -76,14 +76,26 @@ runs.add_command(join)
 @click.option("--failures", is_flag=True, help="The trials without an answer, and why.")
 @click.option("--trial", metavar="ID", help="One trial: the exact messages, the output, scores and reasons.")
 @click.option("--case", metavar="ID", help="All outputs for one case.")
+@click.option("--axes", is_flag=True, help="Which axis of the sweep matters, and the curve along its numbers.")
+@click.option("--repeats", is_flag=True, help="Best and worst of k answers (pass@k, pass^k), and how often two differ.")
+@click.option("--k", type=click.IntRange(1), help="For --repeats: of how many answers.  [default: all repeats]")
 @click.option("--reference", metavar="VARIANT", help="Compare with this variant (label or id).")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 @click.pass_obj
 def show(session: Session, /, run: str, reference: str | None, as_json: bool, **chosen: Any) -> None:
     """Show RUN (an id, its beginning, or 'latest')."""
+    from workbench.cli.findings import print_findings
     from workbench.cli.judge import judging_of, people_lines, unlicensed
 
     database = session.database()
+    wanted = {name: chosen.pop(name) for name in ("axes", "repeats", "k")}
+    if any(wanted.values()):
+        if any(chosen.values()) or reference:
+            others = "--failures, --trial, --case and --reference"
+            raise UseError(f"--axes and --repeats show the whole run; leave out {others}")
+        with database.read() as connection:
+            print_findings(connection, stored.find_run(connection, run), as_json, **wanted)
+        return
     with database.read() as connection:
         found = stored.find_run(connection, run)
         if not any(chosen.values()):
@@ -129,6 +141,8 @@ def compare(session: Session, run: tuple[str, ...], reference: str | None, score
     console = Console()
     for part in parts:
         console.print(tables.compare_table(view, part))
+        for line in tables.effect_lines(view, part):
+            console.print(line)
         if part.sentence:
             console.print(part.sentence, markup=False, highlight=False)
 

@@ -29,11 +29,12 @@ SAFE = {
     "browser.gatherUsageStats": "false",
     "client.showErrorDetails": "none",
     "client.toolbarMode": "minimal",
+    "client.disableDataExport": "true",
     "theme.light.primaryColor": "#2f6690",
     "theme.dark.primaryColor": "#4d8fc1",
 }
 """Streamlit settings: this machine only, no usage statistics, no tracebacks in the page, nothing asked at the start;
-a calm colour for what is chosen.
+no files of tables but our own, which are guarded against what a spreadsheet computes; a calm colour for what is chosen.
 
 As options they stand above the user's environment and above any `.streamlit/config.toml`."""
 

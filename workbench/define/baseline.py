@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from workbench.define.files import replace_text
+from workbench.define.gates import Gate
+from workbench.define.project import Project
 from workbench.errors import SuiteError, UnknownName, UseError
 from workbench.records import Json, canonical
 
@@ -103,6 +105,22 @@ def baseline_path(evals: Path, suite: str) -> Path:
     if not _NAME.fullmatch(suite):
         raise UseError(f"suite '{suite}' can't name a baseline's file: only letters, digits, spaces, . _ - and / do")
     return evals / "baselines" / f"{suite}.json"
+
+
+def find_baseline(project: Project, suite: str, given: Path | None = None) -> Baseline | None:
+    """The baseline of a suite, or of the file given; None where the suite has none. Raises what `read_baseline`
+    raises."""
+    path = given or baseline_path(project.evals_root, suite)
+    if given is None and not path.is_file():
+        return None
+    return read_baseline(path, str(given) if given else project.shown(path))
+
+
+def baseline_for(project: Project, suite: str, gates: Sequence[Gate], given: Path | None = None) -> Baseline | None:
+    """The baseline that gates are held against; None where none asks for one, or there is none."""
+    if given is None and all(gate.against != "baseline" for gate in gates):
+        return None
+    return find_baseline(project, suite, given)
 
 
 def read_baseline(path: Path, shown: str) -> Baseline:

@@ -81,6 +81,15 @@ class Limits(Strict):
     """Tries after a fault; a refusal for the rate is none."""
 
 
+class Lora(Strict):
+    """A LoRA adapter on a local model's weights."""
+
+    file: str
+    """A GGUF file inside the project."""
+    scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    """How strongly it counts: 0 not at all, 1 as it was trained."""
+
+
 class ModelFile(NoKeys):
     """What an alias stands for."""
 
@@ -90,6 +99,8 @@ class ModelFile(NoKeys):
     """llama: a GGUF file, `pkg:PACKAGE/FILE` or `hf:owner/repo/file.gguf`; python, langchain: `FILE.py:NAME`."""
     quantise: str | None = None
     """llama: re-quantise once to this, such as q4_0, q8_0, f16."""
+    lora: Annotated[list[Lora], Field(min_length=1)] | None = None
+    """llama: LoRA adapters, all of them together."""
     context: Annotated[int, Field(ge=1)] | None = None
     """llama: tokens of context; default: the model's own, at most what the engine chooses."""
     model: str | None = None
@@ -120,6 +131,8 @@ class ModelFile(NoKeys):
         settings = self.options | self.model_dump(exclude=apart, exclude_none=True)
         if self.path is not None:
             settings["path"] = _gguf(self.path, root)
+        if self.lora is not None:
+            settings["lora"] = [{"file": _inside(one.file, root), "scale": one.scale} for one in self.lora]
         price = self.price.by_name() if self.price else None
         return Model(alias, self.engine, settings, price, self.limits.model_dump(exclude_none=True))
 
@@ -292,11 +305,24 @@ def _named(alias: str, model: ModelFile, root: Path, located: Located) -> Model:
             raise SuiteError(f"'{alias}' can't be an alias: only letters, digits and . _ - stand in one")
         if model.engine == "llama" and model.path is None:
             raise SuiteError(f"models.{alias} needs a path: a GGUF file, pkg:PACKAGE/FILE or hf:owner/repo/file.gguf")
+        if model.lora is not None and model.engine != "llama":
+            raise SuiteError(f"models.{alias} has lora: only a local model (engine: llama) takes adapters")
         if model.engine == "openai" and model.model is None:
             raise SuiteError(f"models.{alias} needs a model: the provider's name of it")
         if model.engine in ("python", "langchain") and model.path is None and "object" not in model.options:
             raise SuiteError(f"models.{alias} needs a path, FILE.py:NAME, or options: {{object: package.module:NAME}}")
-    return model.model_of(alias, root)
+        return model.model_of(alias, root)
+
+
+def _inside(file: str, root: Path) -> str:
+    """A file of the project, links followed, there or not; raises SuiteError where it leaves the folder."""
+    try:
+        path = (root / file).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SuiteError(f"'{file}' is not a path of a file") from error
+    if not path.is_relative_to(root.resolve()):
+        raise SuiteError(f"'{file}' leaves the project folder; copy the file into {root}")
+    return str(path)
 
 
 def _gguf(path: str, root: Path) -> str:

@@ -374,11 +374,12 @@ def _check_input(case: Case, declared: Input, prompt: Prompt) -> None:
 def _check_templates(
     scorers: tuple[ScorerSpec, ...], file: SuiteFile, cases: tuple[Case, ...], located: Located
 ) -> None:
-    """Raises DataError for the first case that lacks what an expected answer or a list of choices needs."""
+    """Raises DataError for the first case that lacks what an expected answer or the answer's form needs."""
     templates = [(f"the expected answer of scorer '{s.name}'", s.expected, "scorers") for s in scorers if s.expected]
     forms = [*as_list(file.answer or []), *(entry.answer for entry in file.variants if entry.answer)]
     choices = [form.choices for form in forms if isinstance(form.choices, str)]
     templates += [("the choices of the answer", template, "answer") for template in choices]
+    templates += [("the text of the answer", form.text, "answer") for form in forms if form.text is not None]
     for what, template, key in templates:
         with located.at(key):
             used = variables_used(template, EMPTY) - {"expected"}  # the case's own answer, which may be None

@@ -78,10 +78,12 @@ ModelEntry = TextOr[ModelUse]
 
 
 class Answer(Strict):
-    """The wanted form of the answer: one of three."""
+    """The wanted form of the answer: one of four."""
 
     choices: Many[str] | None = None
     """The possible answers: a list of texts, or a template over the case's inputs."""
+    text: str | None = None
+    """A template over the case's inputs; its text is not written but read: how likely the model finds it."""
     json_schema: TextOr[dict[str, Any]] | None = Field(None, alias="schema")
     """A JSON Schema, or the name of a file that holds one."""
     grammar: str | None = None
@@ -89,8 +91,8 @@ class Answer(Strict):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Answer:
-        if sum(value is not None for value in (self.choices, self.json_schema, self.grammar)) != 1:
-            raise ValueError("needs exactly one of choices, schema, grammar")
+        if sum(value is not None for value in (self.choices, self.text, self.json_schema, self.grammar)) != 1:
+            raise ValueError("needs exactly one of choices, text, schema, grammar")
         return self
 
 

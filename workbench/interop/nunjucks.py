@@ -28,6 +28,16 @@ _HISTORY = re.compile(
     r"\{%-?\s*endfor\s*-?%\}\s*\{%-?\s*endfor\s*-?%\}"
 )
 """The way in which promptfoo's guide has a chat history filled into a JSON prompt."""
+EARLIER = "earlier_turns"
+"""The input that takes the place of `_conversation`: the user's turns before."""
+_CONVERSATION = re.compile(
+    r"\{%-?\s*for (\w+) in _conversation\s*-?%\}\s*"
+    r"\{\s*\"role\":\s*\"user\",\s*\"content\":\s*"
+    r"\"\{\{\s*\1\.prompt\[\1\.prompt\.length - 1\]\.content\s*\}\}\"\s*\},\s*"
+    r"\{\s*\"role\":\s*\"assistant\",\s*\"content\":\s*\"\{\{\s*\1\.output\s*\}\}\"\s*\},?\s*"
+    r"\{%-?\s*endfor\s*-?%\}"
+)
+"""The way in which it has the conversation so far filled in."""
 
 
 def to_jinja(text: str) -> str:
@@ -65,6 +75,10 @@ def chat_prompt(text: str) -> tuple[str, set[str]]:
         histories.add(found[2])
         return json.dumps({"history": found[2]}) + ","
 
+    earlier = json.dumps({"history": EARLIER}) + ","
+    if _CONVERSATION.search(text):
+        histories.add(EARLIER)
+    text = _CONVERSATION.sub(earlier, text)
     plain = _DUMPED.sub(lambda found: json.dumps("{{ %s }}" % found[1]), _HISTORY.sub(history, text))  # noqa: UP031
     plain = re.sub(r",(\s*\])", r"\1", plain)
     try:
@@ -73,6 +87,14 @@ def chat_prompt(text: str) -> tuple[str, set[str]]:
         to_jinja(text)
         raise Left("a chat prompt whose JSON is made by a template") from error
     return chat_body(messages), histories
+
+
+def last_turn(text: str) -> str:
+    """The template of a chat prompt's last message, which has to be the user's; raises Left."""
+    messages = json.loads(re.sub(r",(\s*\])", r"\1", _CONVERSATION.sub("", text)))
+    if messages[-1].get("role") != "user":
+        raise Left("'_conversation' in a prompt that does not end with the user's words")
+    return to_jinja(messages[-1]["content"])
 
 
 def chat_body(messages: Json) -> str:

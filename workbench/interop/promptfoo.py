@@ -9,18 +9,22 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from workbench.define.data import ROLES
+from workbench.define.roles import MARKER
 from workbench.define.template import render_template, variables_used
 from workbench.errors import PromptError
 from workbench.interop import promptfoo_files as files
-from workbench.interop.nunjucks import chat_prompt, text_prompt, to_jinja
-from workbench.interop.promptfoo_asserts import Scored, scorer_of
+from workbench.interop.nunjucks import EARLIER, chat_prompt, last_turn, text_prompt, to_jinja
+from workbench.interop.promptfoo_asserts import Around, best_of, scorers_of
+from workbench.interop.promptfoo_judged import CONVERSATION, Grading, grading_prompt
 from workbench.interop.promptfoo_models import provider_of
 from workbench.interop.promptfoo_project import Group, PromptDraft, Work, check_project, write_project
+from workbench.interop.promptfoo_python import generate
+from workbench.interop.promptfoo_scored import Scored
 from workbench.interop.report import Left, Report
 from workbench.records import Json
 
@@ -46,8 +50,9 @@ def name_of(path: Path) -> str:
     return _slug(f"{path.resolve().parent.name}-{more}".rstrip("-"))
 
 
-def import_promptfoo(path: Path) -> Report:
-    """Reads a config; the report has the files to write, and tells why where it is refused."""
+def import_promptfoo(path: Path, run_python: bool = False) -> Report:
+    """Reads a config; the report has the files to write, and tells why where it is refused. With `run_python` Python
+    functions that make tests are run once, in the sandbox."""
     report = Report(str(path))
     try:
         config = files.load(path)
@@ -56,7 +61,7 @@ def import_promptfoo(path: Path) -> Report:
     except Left as why:
         report.add("config", "left", str(why))
         return report
-    work = Work(config, path.parent, name_of(path), report)
+    work = Work(config, path.parent, name_of(path), report, generate if run_python else None)
     for what, step in _STEPS.items():
         try:
             step(work)
@@ -93,9 +98,15 @@ def _prompts(work: Work) -> None:
                 text = json.dumps(files.parse(text, shown))  # noqa: PLW2901
             body, histories = chat_prompt(text) if chat else (text_prompt(text), set())
             if all(body != other.body for other in work.prompts):
-                work.prompts.append(PromptDraft(f"{work.name}/{len(work.prompts) + 1}", refs, body, histories))
+                turn = last_turn(text) if EARLIER in histories else None
+                name = f"{work.name}/{len(work.prompts) + 1}"
+                work.prompts.append(PromptDraft(name, refs, body, histories, turn=turn))
     if not work.prompts:
         raise Left("there is none")
+    if work.talk:
+        if len(work.prompts) > 1 or (work.config.get("evaluateOptions") or {}).get("repeat", 1) != 1:
+            raise Left("'_conversation' in one of several prompts, or with repeats")
+        work.report.add("_conversation", "approximated", "each test asks the turns before it anew (engine turns)")
     work.report.add(f"{len(work.prompts)} prompts", "carried")
 
 
@@ -136,6 +147,8 @@ def _providers(work: Work) -> None:
         work.providers.append(provider)
         if provider.settings:
             work.models[provider.alias] = provider.settings
+        if provider.tools:
+            work.report.add(f"tools of {provider.ref}", "carried", "they stand with the prompt")
         if provider.settings and "temperature" not in provider.params:
             note = (
                 "promptfoo sends temperature 0; here the provider's own default holds unless the suite says otherwise"
@@ -151,7 +164,7 @@ def _tests(work: Work) -> None:
         default = {**files.load(files.find(work.base, default)[0])}
     shared = {n: files.value_of(v, work.base, work.base) for n, v in (default.get("vars") or {}).items()}
     default = {**default, "vars": shared}
-    given = list(files.tests_of(work.config.get("tests"), work.base)) + list(_scenarios(work))
+    given = list(files.tests_of(work.config.get("tests"), work.base, work.generate)) + list(_scenarios(work))
     count = 0
     for number, test in enumerate(given or [{"vars": {}, "_base": work.base}], 1):
         merged = {**default, **test}
@@ -164,7 +177,8 @@ def _tests(work: Work) -> None:
         try:
             for row, scorers in _expanded(work, merged):
                 count += 1
-                _put(work, {"_id": f"t{count}", **row}, scorers, merged.get("threshold"))
+                earlier = _earlier(work, row, merged["metadata"].get("conversationId"))
+                _put(work, {"_id": f"t{count}", **row, **earlier}, scorers, merged.get("threshold"))
         except Left as why:
             work.report.add(f"test {number}", "left", str(why))
         if count > MOST_CASES:
@@ -191,37 +205,84 @@ def _expanded(work: Work, test: Mapping[str, Json]) -> Iterator[tuple[dict[str, 
     """The case's fields and the scorers, for each combination of the variables that are lists of texts."""
     if odd := [key for key in test if key not in TEST_KEYS]:
         raise Left(f"'{odd[0]}' of a test")
-    judge = _options(work, test.get("options") or {})
-    values = {name: files.value_of(value, test["_base"], work.base) for name, value in test["vars"].items()}
+    grading = _options(work, test.get("options") or {})
+    given = dict(test["vars"])
+    asserted = list(_assertions(work, test["assert"]))
+    about_turns = any(entry["type"] == CONVERSATION for entry in asserted)
+    turns = given.pop("_conversation", None) if about_turns else None
+    values = {name: files.value_of(value, test["_base"], work.base) for name, value in given.items()}
     axes = {name: v if isinstance(v, list) and v and isinstance(v[0], str) else [v] for name, v in values.items()}
     for combination in itertools.product(*axes.values()):
         given = dict(zip(axes, combination, strict=True))
         inputs = {n: _value(work, n, v) for n, v in given.items() if v is not None}
-        scorers: list[Scored] = []
-        for entry in _assertions(work, test["assert"]):
-            filled = {**entry, "value": _filled(entry["value"], inputs)} if "value" in entry else dict(entry)
-            one = scorer_of(filled, len(scorers) + 1, judge)
-            same = sum(re.sub(r"-\d+$", "", s.name) == one.name for s in scorers)
-            scorers.append(replace(one, name=f"{one.name}-{same + 1}") if same else one)
-            work.report.add(f"assertion {entry['type']}", "approximated" if one.note else "carried", one.note)
+        talk = (turns or _talk(work, inputs)) if about_turns else None
+        scorers = _scorers(work, asserted, inputs, grading, talk)
         row = {(f"var_{n}" if n in ROLES else n): v for n, v in inputs.items()}
         if test.get("description"):
             row["_description"] = str(test["description"])
         yield row | {n: v for s in scorers for n, v in s.fields.items()}, scorers
 
 
-def _options(work: Work, options: Mapping[str, Json]) -> str:
-    """The alias of the judge that a test's options name; raises Left for what changes outputs."""
-    alias = "judge"
+def _scorers(
+    work: Work, asserted: Sequence[dict[str, Json]], inputs: Mapping[str, Json], grading: Grading, turns: Json
+) -> list[Scored]:
+    """The scorers of a test, those that compare variants last."""
+    around = Around(
+        work.base,
+        f"evals/scripts/{work.name}",
+        grading,
+        turns,
+        [tool for provider in work.providers for tool in provider.tools],
+    )
+    found: list[Scored] = []
+    for number, entry in enumerate(sorted(asserted, key=lambda e: e["type"] == "max-score"), 1):
+        filled = {**entry, "value": _filled(entry["value"], inputs)} if "value" in entry else dict(entry)
+        if entry["type"] == "max-score":
+            if len(work.prompts) * len(work.providers) < 2:
+                raise Left("assertion max-score with one output to choose from")
+            made = [best_of(filled, found)]
+        else:
+            made = scorers_of(filled, number, around)
+        for one in made:
+            same = sum(re.sub(r"-\d+$", "", s.name) == one.name for s in found)
+            found.append(replace(one, name=f"{one.name}-{same + 1}") if same else one)
+            work.report.add(f"assertion {entry['type']}", "approximated" if one.note else "carried", one.note)
+    return found
+
+
+def _talk(work: Work, inputs: Mapping[str, Json]) -> Json:
+    """The conversation of a test that gives none: the prompt, and the answer to come."""
+    if len(work.prompts) != 1 or len(MARKER.findall(work.prompts[0].body)) != 1:
+        raise Left(f"assertion {CONVERSATION} without a conversation, of several prompts or of a chat")
+    return [{"input": str(_filled(work.prompts[0].body.removeprefix("user:\n").strip(), inputs))}]
+
+
+def _earlier(work: Work, row: Mapping[str, Json], conversation: Json) -> dict[str, Json]:
+    """The user's turns before a test's own, where the prompt goes on with them."""
+    if work.talk is None or work.talk.turn is None:
+        return {}
+    said = work.conversations.setdefault(str(conversation), [])
+    before = list(said)
+    text = _filled(work.talk.turn, {name.removeprefix("var_"): value for name, value in row.items()})
+    said.append({"role": "user", "content": text})
+    return {EARLIER: before}
+
+
+def _options(work: Work, options: Mapping[str, Json]) -> Grading:
+    """How a test's options have it graded; raises Left for what changes outputs."""
+    grading = Grading()
     for name, value in options.items():
         if name == "provider":
             text = value.get("text") if isinstance(value, dict) and "id" not in value else value
             provider = provider_of(text, work.base)
-            alias = f"judge-{provider.alias}"
-            work.models[alias] = provider.settings or {"engine": "echo"}
+            grading = replace(grading, judge=f"judge-{provider.alias}")
+            work.models[grading.judge] = provider.settings or {"engine": "echo"}
+        elif name == "rubricPrompt":
+            text = files.read(files.find(work.base, value)[0]) if str(value).startswith("file://") else value
+            grading = replace(grading, rubric=grading_prompt(text))
         elif not (name == "disableVarExpansion" and value is False):
             raise Left(f"'{name}' of a test's options")
-    return alias
+    return grading
 
 
 def _assertions(work: Work, given: Json) -> Iterator[dict[str, Json]]:

@@ -8,72 +8,118 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from workbench.interop.promptfoo_judged import CONVERSATION, Grading, judged_by, relevance
+from workbench.interop.promptfoo_python import script_of
+from workbench.interop.promptfoo_scored import Scored, name_of, negated
 from workbench.interop.report import Left
-from workbench.records import Json
+from workbench.records import EMPTY, Json
 
 KEYS = {"type", "value", "threshold", "weight", "metric", "provider", "description"}
-JUDGED = {
-    "llm-rubric": "You grade an answer by a criterion.\n\nAnswer:\n{{ output }}\n\nCriterion:\n{{ %s }}\n\n"
-    "Does the answer meet the criterion? Say pass or fail.",
-    "model-graded-closedqa": "You check a submission against a criterion.\n\nSubmission:\n{{ output }}\n\n"
-    "Criterion:\n{{ %s }}\n\nDoes the submission meet the criterion? Say pass or fail.",
-    "factuality": "You compare the facts of a submission with an expert's answer; style does not count.\n\n"
-    "Expert's answer:\n{{ %s }}\n\nSubmission:\n{{ output }}\n\nDoes the submission agree with the expert's answer, "
-    "also where it says less or more? Say pass or fail.",
-}
-"""The rubric of each kind, with the field that holds its criterion: our words for what promptfoo asks."""
+WITH_CONFIG = {"python", CONVERSATION}
 CONTAINS = {"contains": {}, "contains-all": {}, "contains-any": {"match": "any"}}
 SIMILAR = 0.75
 """promptfoo's default threshold."""
+ENDINGS = {"stop", "length", "tool_calls", "content_filter"}
+OF_CALLS = {"is-valid-openai-tools-call", "is-valid-openai-function-call", "is-valid-function-call"}
+WITH_TOOLS = {"finish-reason", "latency", *OF_CALLS}
+"""What judges an answer whatever it is: promptfoo makes a text of tool calls, which the others would judge."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """An assertion as a scorer of the suite."""
+class Around:
+    """What an assertion's test has for it."""
 
-    name: str
-    entry: Mapping[str, Json]
-    """As a suite writes it, without its name."""
-    fields: Mapping[str, Json]
-    """What the case must hold for it."""
-    weight: float
-    judge: str | None = None
-    """The kind of its rubric, where a model judges."""
-    note: str = ""
-    """What is only approximated."""
+    base: Path
+    """The folder that its files are named from."""
+    place: str
+    """The folder of the project that takes them, such as `evals/scripts/NAME`."""
+    grading: Grading = field(default_factory=Grading)
+    turns: Json = None
+    """The conversation to be judged."""
+    tools: Sequence[Json] = ()
+    """Those of all providers."""
 
 
-def scorer_of(given: Mapping[str, Json], number: int, judge_model: str) -> Scored:
-    """The scorer of one assertion, the `number`th of its test; raises Left."""
+def scorers_of(given: Mapping[str, Json], number: int, around: Around) -> list[Scored]:
+    """The scorers of one assertion, the `number`th of its test; raises Left."""
     kind = str(given.get("type"))
-    if odd := [name for name in given if name not in KEYS]:
+    bare = kind.removeprefix("not-")
+    known = KEYS | ({"config"} if bare in WITH_CONFIG else set())
+    if odd := [name for name in given if name not in known]:
         raise Left(f"'{odd[0]}' of the assertion {kind}")
-    negated, bare = kind.startswith("not-"), kind.removeprefix("not-")
-    field = f"assert_{number}"
-    value = given.get("value")
-    if isinstance(value, str) and value.startswith("file://"):
-        raise Left(f"assertion {kind}: its value is a file")
-    name = _name(str(given.get("metric") or kind))
+    if around.tools and bare not in WITH_TOOLS:
+        raise Left(f"assertion {kind} on an answer that may be tool calls, of which promptfoo makes a text")
     weight = given.get("weight", 1)
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
         raise Left(f"assertion {kind}: its weight is no number")
-    if bare in JUDGED:
-        if given.get("provider") is not None:
-            raise Left(f"assertion {kind}: a provider of its own")
-        if not isinstance(value, str) or not value.strip():
-            raise Left(f"assertion {kind} without a text to judge by")
-        if given.get("threshold") is not None:
-            raise Left(f"assertion {kind}: a threshold on the judge's own score")
-        settings: Json = {"rubric": f"judges/{bare}-{number}", "model": judge_model, "scale": ["pass", "fail"]}
-        settings["passes"] = ["pass"]
-        note = "the rubric is in our words, and the judge says pass or fail"
-        return Scored(name, _negated({"judge": settings}, negated), {field: value}, weight, bare, note)
-    entry, values, note = _plain(bare, value, given.get("threshold"), field)
-    return Scored(name, _negated(entry, negated), values, weight, None, note)
+    found = _scorers(bare, given, number, around)
+    if kind != bare and bare in ("python", CONVERSATION):
+        raise Left(f"assertion {kind}")  # where it can't judge at all, promptfoo lets it fail, too
+    named = name_of(str(given.get("metric") or kind))
+    for i, one in enumerate(found):
+        entry = negated(one.entry) if kind != bare and not one.aside else one.entry
+        name = f"{named}-score" if one.aside else named
+        found[i] = replace(one, name=name, entry=entry, weight=weight, kind=bare)
+    return found
+
+
+def _scorers(bare: str, given: Mapping[str, Json], number: int, around: Around) -> list[Scored]:
+    value, kind = given.get("value"), str(given.get("type"))
+    if bare == "python":
+        return [script_of(given, around.base, around.place)]
+    if isinstance(value, str) and value.startswith("file://"):
+        raise Left(f"assertion {kind}: its value is a file")
+    if bare == CONVERSATION:
+        return [relevance(given, number, around.grading, around.turns)]
+    if (found := judged_by(bare, given, number, around.grading)) is not None:
+        return found
+    if bare == "finish-reason" and isinstance(value, str) and value.lower() in ENDINGS:
+        return [Scored({"finish_reason": value.lower()})]
+    if bare in OF_CALLS and value is None and around.tools:
+        note = "functions are given as tools" if "function-call" in bare else ""
+        return [Scored({"valid_tool_calls": {"tools": _all_tools(around.tools)}}, note=note)]
+    entry, values, note = _plain(bare, value, given.get("threshold"), f"assert_{number}")
+    return [Scored(entry, values, note=note)]
+
+
+def _all_tools(tools: Sequence[Json]) -> list[Json]:
+    """Each once; raises Left where two of one name differ, for the scorer has all providers' answers."""
+    found: dict[str, Json] = {}
+    for tool in tools:
+        if found.setdefault(tool["function"]["name"], tool) != tool:
+            raise Left(f"two tools '{tool['function']['name']}' that differ, to check the calls by")
+    return list(found.values())
+
+
+def best_of(given: Mapping[str, Json], scorers: Sequence[Scored]) -> Scored:
+    """The scorer of `max-score`, over those of the test's other assertions; raises Left."""
+    value = given.get("value") or {}
+    weights = value.get("weights", {}) if isinstance(value, dict) else None
+    if weights is None or value.keys() - {"weights", "method", "threshold"} or not isinstance(weights, dict):
+        raise Left("assertion max-score with this value")
+    if odd := [name for name in given if name not in ("type", "value", "metric", "description")]:
+        raise Left(f"'{odd[0]}' of the assertion max-score")
+    counted = [(s, weights.get(s.kind, 1)) for s in scorers if not s.aside]
+    if any(isinstance(w, bool) or not isinstance(w, (int, float)) or not 0 <= w < math.inf for _, w in counted):
+        raise Left("assertion max-score: a weight that is no number")
+    parts: list[Json] = [{"score": {**s.entry, "as": s.name}, "weight": w} for s, w in counted if w > 0]
+    if not parts:
+        raise Left("assertion max-score without another to score by")
+    at_least = value.get("threshold")
+    if at_least is not None:
+        if isinstance(at_least, bool) or not isinstance(at_least, (int, float)):
+            raise Left("assertion max-score: a threshold that is no number")
+        total = sum(w for _, w in counted) if value.get("method") == "sum" else 1
+        at_least /= total
+    bound = {} if at_least is None else {"at_least": at_least}
+    entry = {"best": {"score": {"weighted": {"parts": parts}}, **bound}}
+    note = "of equals all pass, not the first; other assertions count as passed or failed"
+    return Scored(entry, EMPTY, aside=True, note=note, name=name_of(str(given.get("metric") or "max-score")))
 
 
 def _plain(kind: str, value: Json, threshold: Any, field: str) -> tuple[dict[str, Json], dict[str, Json], str]:
@@ -103,17 +149,9 @@ def _plain(kind: str, value: Json, threshold: Any, field: str) -> tuple[dict[str
     raise Left(f"assertion {kind}" + ("" if kind in _KNOWN or value is None else " with this value"))
 
 
-_KNOWN = {"javascript", "python", "cost", "webhook", "max-score", "select-best", "finish-reason"}
+_KNOWN = {"javascript", "cost", "webhook", "select-best"}
 
 
 def _texts(value: Json) -> bool:
     items = value if isinstance(value, list) else [value]
     return bool(items) and all(isinstance(i, (str, int, float)) and not isinstance(i, bool) and i != "" for i in items)
-
-
-def _negated(entry: dict[str, Json], negated: bool) -> dict[str, Json]:
-    return {"not": entry} if negated else entry
-
-
-def _name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", text).strip("-") or "assertion"

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,17 @@ def parse(text: str, shown: str) -> Json:
         raise Left(f"{shown} can't be read: {str(error).splitlines()[0]}") from error
 
 
-def find(base: Path, name: str, root: Path | None = None) -> list[Path]:
+Generate = Callable[[Path, str, Json], Json]
+"""Calls a function of a Python file with its settings, for the tests that it makes."""
+
+
+def find(base: Path, name: str, root: Path | None = None, allowed: str = "") -> list[Path]:
     """The files of a name or a pattern, from `base` on and inside `root`; raises Left where there is none, or it is
-    code."""
+    code, but of the kind that is allowed."""
     name = name.removeprefix("file://")
     plain = re.sub(r"(\.\w+):[\w.]+$", r"\1", name)
-    if plain.endswith(CODE):
+    code = tuple(ending for ending in CODE if ending != allowed)
+    if plain.endswith(code):
         raise Left(f"{name} is code")
     try:
         folder, pattern = (base / plain).parent, Path(plain).name
@@ -51,7 +56,7 @@ def find(base: Path, name: str, root: Path | None = None) -> list[Path]:
     for path in found:
         if not path.resolve().is_relative_to((root or base).resolve()):
             raise Left(f"{name} leaves the folder of the config")
-        if path.suffix in CODE:
+        if path.suffix in code:
             raise Left(f"{path.name} is code")
     found = [path for path in found if path.is_file()]
     if not found:
@@ -87,21 +92,45 @@ def value_of(value: Json, base: Path, root: Path) -> Json:
     return value
 
 
-def tests_of(source: Json, base: Path) -> Iterator[dict[str, Json]]:
-    """The tests that a config names: written there, in files, or in tables."""
-    if isinstance(source, str):
+def python_of(base: Path, name: str, default: str) -> tuple[Path, str]:
+    """The Python file of `file://x.py:function`, and the function; raises Left."""
+    place, colon, function = name.removeprefix("file://").partition(".py:")
+    (path, *more) = find(base, f"{place}.py" if colon else place, allowed=".py")
+    if more or path.suffix != ".py":
+        raise Left(f"{name} is no Python file")
+    return path, function if colon else default
+
+
+def tests_of(source: Json, base: Path, generate: Generate | None = None) -> Iterator[dict[str, Json]]:
+    """The tests that a config names: written there, in files, in tables, or made by `generate`."""
+    if isinstance(source, str) and re.search(r"\.py(:\w+)?$", source):
+        yield from _generated(source, None, base, generate)
+    elif isinstance(source, str):
         for path in find(base, source):
             yield from _tests_in(path)
     elif isinstance(source, list):
         for entry in source:
-            yield from tests_of(entry, base)
+            yield from tests_of(entry, base, generate)
     elif isinstance(source, dict):
+        if "path" in source and re.search(r"\.py(:\w+)?$", str(source["path"])):
+            yield from _generated(str(source["path"]), source.get("config"), base, generate)
+            return
         if "path" in source:
             find(base, str(source["path"]))
             raise Left(f"{source['path']}: tests with settings of their own")
         yield {**source, "_base": base}
     elif source is not None:
         raise Left("tests that are neither a list nor a file")
+
+
+def _generated(name: str, settings: Json, base: Path, generate: Generate | None) -> Iterator[dict[str, Json]]:
+    path, function = python_of(base, name, "generate_tests")
+    if generate is None:
+        raise Left(f"{name.removeprefix('file://')} is code; --run-python runs it once, in a sandbox")
+    for test in generate(path, function, settings):
+        if not isinstance(test, dict):
+            raise Left(f"{name}: a test that is no mapping")
+        yield {**test, "_base": base}
 
 
 def _tests_in(path: Path) -> Iterator[dict[str, Json]]:

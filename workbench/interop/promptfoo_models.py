@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.interop import promptfoo_files as files
+from workbench.interop.promptfoo_tools import choice_of, tools_of
 from workbench.interop.report import Left
 from workbench.records import Json
 
@@ -47,6 +48,7 @@ class Provider:
     params: Mapping[str, Json]
     prompts: tuple[str, ...] | None
     """The only prompts that it is asked, by label or id; None: all."""
+    tools: tuple[Json, ...] = ()
 
 
 def provider_of(given: Json, base: Path) -> Provider:
@@ -65,15 +67,21 @@ def provider_of(given: Json, base: Path) -> Provider:
     prompts = entry.get("prompts")
     only = None if prompts is None else tuple(map(str, prompts if isinstance(prompts, list) else [prompts]))
     settings = dict(_model(entry["id"]))
-    params = _params(entry["id"], entry.get("config") or {}, settings)
+    config = entry.get("config") or {}
+    if not isinstance(config, dict):
+        raise Left(f"the config of provider {entry['id']}")
+    tools = [tool for key in ("tools", "functions") if config.get(key) for tool in tools_of(config[key], base)]
+    params = _params(entry["id"], {k: v for k, v in config.items() if k not in ("tools", "functions")}, settings)
     alias = "echo" if not settings else re.sub(r"[^\w.-]+", "-", label).strip("-.") or "model"
-    return Provider(label, alias, settings, params, only)
+    return Provider(label, alias, settings, params, only, tuple(tools))
 
 
 def _model(name: str) -> Mapping[str, Json]:
     if name == "echo":
         return {}
     host, _, rest = name.partition(":")
+    if host == "bedrock":
+        return _bedrock(name, rest)
     if host not in HOSTS:
         raise Left(f"provider {name}: no engine for '{host}'")
     way, _, model = rest.partition(":")
@@ -84,15 +92,24 @@ def _model(name: str) -> Mapping[str, Json]:
     return {"engine": "openai", "model": model, **HOSTS[host], **({"api": "responses"} if way == "responses" else {})}
 
 
-def _params(name: str, config: Json, settings: dict[str, Json]) -> dict[str, Json]:
-    if not isinstance(config, dict):
-        raise Left(f"the config of provider {name}")
+def _bedrock(name: str, rest: str) -> Mapping[str, Json]:
+    model = rest.removeprefix("converse:")
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)+[\w.:-]*", model):
+        raise Left(f"provider {name}: only chat models, by their id")
+    return {"engine": "bedrock", "model": model}
+
+
+def _params(name: str, config: Mapping[str, Json], settings: dict[str, Json]) -> dict[str, Json]:
     params: dict[str, Json] = {}
     for key, value in config.items():
         own = RENAMED.get(key, key)
         texts = own == "stop" and isinstance(value, list) and all(isinstance(text, str) for text in value)
         if own in PARAMS and (texts or isinstance(value, (int, float, str))):
             params[own] = value
+        elif key == "tool_choice":
+            params[key] = choice_of(value)
+        elif key == "region" and settings.get("engine") == "bedrock" and isinstance(value, str):
+            settings["options"] = {"region": value}
         elif key == "apiBaseUrl" and settings and isinstance(value, str):
             settings["base_url"] = value
         elif key == "apiKeyEnvar" and settings and isinstance(value, str):

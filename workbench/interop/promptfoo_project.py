@@ -13,8 +13,9 @@ from workbench.define.suite_file import SuiteFile
 from workbench.define.template import variables_used
 from workbench.define.yamlfile import parse_yaml, validate, write_yaml
 from workbench.errors import FileError
-from workbench.interop.promptfoo_asserts import JUDGED, Scored
+from workbench.interop.promptfoo_files import Generate
 from workbench.interop.promptfoo_models import Provider
+from workbench.interop.promptfoo_scored import Scored
 from workbench.interop.report import Report
 from workbench.records import Json
 
@@ -32,6 +33,8 @@ class PromptDraft:
     body: str
     histories: set[str]
     lenient: bool = False
+    turn: str | None = None
+    """The template of its last message, where the conversation of the tests before goes ahead of it."""
 
 
 @dataclass
@@ -51,31 +54,63 @@ class Work:
     base: Path
     name: str
     report: Report
+    generate: Generate | None = None
+    """Runs Python that makes tests; None: it is refused."""
     prompts: list[PromptDraft] = field(default_factory=list)
     providers: list[Provider] = field(default_factory=list)
     groups: dict[str, Group] = field(default_factory=dict)
     models: dict[str, Mapping[str, Json]] = field(default_factory=dict)
+    conversations: dict[str, list[Json]] = field(default_factory=dict)
+    """The user's turns so far, by promptfoo's conversationId."""
+
+    @property
+    def talk(self) -> PromptDraft | None:
+        """The prompt that goes on with a conversation."""
+        return next((prompt for prompt in self.prompts if prompt.turn is not None), None)
+
+    @property
+    def tool_sets(self) -> list[tuple[Json, ...]]:
+        """The different sets of tools that the providers have, in their order; none among them."""
+        return (
+            [s for i, s in enumerate(found) if s not in found[:i]]
+            if (found := [p.tools for p in self.providers])
+            else []
+        )
 
 
 def write_project(work: Work) -> None:
     """The files of the import."""
     made = work.report.files
     for prompt in work.prompts:
-        front: dict[str, Json] = {"template": {"strict": False}} if prompt.lenient else {}
-        if prompt.histories:
-            names = sorted(variables_used(prompt.body))
-            kinds = {name: "thread" if name in prompt.histories else "any" for name in names}
-            front["inputs"] = [{"name": name, "kind": kind} for name, kind in kinds.items()]
-        head = f"---\n{write_yaml(front)}---\n" if front else ""
-        made[f"prompts/{prompt.name}.prompty"] = head + prompt.body
+        for tools in work.tool_sets:
+            made[f"prompts/{_named(work, prompt, tools)}.prompty"] = _prompty(prompt, tools)
     for number, group in enumerate(work.groups.values(), 1):
         name = work.name if number == 1 else f"{work.name}-{number}"
         made[f"data/{name}.jsonl"] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in group.rows)
         made[f"evals/{name}.yaml"] = write_yaml(_suite(work, name, group))
     if any("semantic" in json.dumps(s.entry) for g in work.groups.values() for s in g.scorers):
         work.models["embedder"] = EMBEDDER
+    if work.talk:
+        work.models |= {p.alias: _turn_by_turn(p) for p in work.providers}
     if work.models:
         made["workbench.yaml"] = write_yaml({"models": {name: dict(m) for name, m in work.models.items()}})
+
+
+def _prompty(prompt: PromptDraft, tools: tuple[Json, ...]) -> str:
+    front: dict[str, Json] = {"template": {"strict": False}} if prompt.lenient else {}
+    if prompt.histories:
+        names = sorted(variables_used(prompt.body))
+        kinds = {name: "thread" if name in prompt.histories else "any" for name in names}
+        front["inputs"] = [{"name": name, "kind": kind} for name, kind in kinds.items()]
+    if tools:
+        front["tools"] = list(tools)
+    return (f"---\n{write_yaml(front)}---\n" if front else "") + prompt.body
+
+
+def _named(work: Work, prompt: PromptDraft, tools: tuple[Json, ...]) -> str:
+    """The name of a prompt with these tools: a prompt holds its tools, a provider of promptfoo its own."""
+    number = work.tool_sets.index(tools)
+    return prompt.name if number == 0 else f"{prompt.name}-tools-{number + 1}"
 
 
 def _suite(work: Work, name: str, group: Group) -> dict[str, Json]:
@@ -84,33 +119,34 @@ def _suite(work: Work, name: str, group: Group) -> dict[str, Json]:
     suite |= _variants(work)
     suite["cases"] = {"file": f"data/{name}.jsonl", "id": "_id", **({"inputs": renamed} if renamed else {})}
     suite["scorers"] = [{**s.entry, "as": s.name} for s in group.scorers]
-    counted = [s for s in group.scorers if s.weight > 0]
-    if counted and (group.threshold is not None or any(s.weight != 1 for s in group.scorers)):
-        parts = [{"score": {**s.entry, "as": s.name}, "weight": s.weight} for s in counted]
+    parts = [s for s in group.scorers if not s.aside]
+    counted = [s for s in parts if s.weight > 0]
+    if counted and (group.threshold is not None or any(s.weight != 1 for s in parts)):
+        weighed = [{"score": {**s.entry, "as": s.name}, "weight": s.weight} for s in counted]
         bound = {} if group.threshold is None else {"at_least": group.threshold}
-        suite["scorers"].append({"weighted": {"parts": parts, **bound}, "as": "score"})
+        suite["scorers"].append({"weighted": {"parts": weighed, **bound}, "as": "score"})
     for scored in group.scorers:
-        if scored.judge:
-            (field_name,) = scored.fields
-            number = field_name.removeprefix("assert_")
-            work.report.files[f"prompts/judges/{scored.judge}-{number}.prompty"] = "user:\n" + (
-                JUDGED[scored.judge] % field_name + "\n"
-            )
+        work.report.files |= scored.files
+        if scored.judge == "judge":
             work.models.setdefault("judge", GRADER)
     repeats = (work.config.get("evaluateOptions") or {}).get("repeat")
     return suite | ({"repeats": repeats} if repeats else {})
 
 
+def _turn_by_turn(provider: Provider) -> Mapping[str, Json]:
+    return {"engine": "turns", "options": {"of": dict(provider.settings or {"engine": "echo"})}}
+
+
 def _variants(work: Work) -> dict[str, Json]:
     """The product of prompts and models, or the pairs that providers choose."""
     uses = {p.alias: {"use": p.alias, "params": dict(p.params)} if p.params else p.alias for p in work.providers}
-    if all(p.prompts is None for p in work.providers):
+    if all(p.prompts is None for p in work.providers) and len(work.tool_sets) == 1:
         return {"prompts": [p.name for p in work.prompts], "models": list(uses.values())}
     pairs: list[dict[str, Json]] = []
     for provider in work.providers:
         for prompt in work.prompts:
             if provider.prompts is None or set(provider.prompts) & set(prompt.refs):
-                pairs.append({"prompt": prompt.name, "model": uses[provider.alias]})
+                pairs.append({"prompt": _named(work, prompt, provider.tools), "model": uses[provider.alias]})
     return {"variants": pairs}
 
 

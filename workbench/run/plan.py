@@ -71,8 +71,8 @@ def derived_seed(content: object, repeat: int, run_seed: int) -> int:
 
 def check_capabilities(variant: Variant, capabilities: Capabilities) -> None:
     """Raises ModelError where a variant asks for what its model can't do."""
-    wants = [f"answer: {form}" for form in ("choices", "grammar", "schema") if form in variant.answer]
-    cannot = [want for want in wants if not getattr(capabilities, want.removeprefix("answer: "))]
+    forms = {"choices": "choices", "text": "choices", "grammar": "grammar", "schema": "schema"}
+    cannot = [f"answer: {form}" for form in forms if form in variant.answer and not getattr(capabilities, forms[form])]
     if variant.logprobs > capabilities.logprobs:
         cannot.append(f"logprobs: {variant.logprobs} (at most {capabilities.logprobs})")
     if cannot:

@@ -42,6 +42,10 @@ def _no_other(variant: Json) -> Output:
     raise ScorerError("there is no other variant's answer here to compare with")
 
 
+def _no_rivals() -> list[Output]:
+    raise ScorerError("there are no other variants' answers here to compare with")
+
+
 @dataclass(frozen=True, slots=True)
 class Answered:
     """What a scorer looks at: an output that is an answer, never a failure."""
@@ -55,6 +59,8 @@ class Answered:
     other: Callable[[Json], Output] = _no_other
     """What another variant, by label or {prompt, model, …}, answered to the same case at the same repeat;
     raises ScorerError where it gave no answer."""
+    rivals: Callable[[], list[Output]] = _no_rivals
+    """What all other variants answered to it, as far as they did."""
 
     @property
     def text(self) -> str:

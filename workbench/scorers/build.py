@@ -13,6 +13,7 @@ from workbench.errors import FileError, SuiteError, UnknownName, UseError, sugge
 from workbench.records import Json, ScorerSpec, content_id
 from workbench.registry import SCORERS
 from workbench.scorers.base import Asking, Desk, Scorer
+from workbench.scorers.best import Best
 from workbench.scorers.parts import BuiltPart, Part, part_spec
 
 
@@ -43,6 +44,11 @@ def asking_parts(scorer: object) -> Iterator[Asking]:
         yield scorer
     elif is_dataclass(scorer):
         yield from (part for f in fields(scorer) for part in _asking_in(getattr(scorer, f.name)))
+
+
+def compares(scorer: object) -> bool:
+    """Whether a scorer needs the answers of all variants."""
+    return isinstance(scorer, Best)
 
 
 def _asking_in(setting: Any) -> Iterator[Asking]:

@@ -1,4 +1,4 @@
-"""How far the probabilities that a model gives to the choices can be believed.
+"""How far the probabilities that a model gives to the choices can be believed, and how likely it finds a text.
 
 For answers by log-likelihood (`answer: {choices: …}` on an engine that reports them): the choices' total
 log-probabilities are turned into probabilities that sum to 1 (softmax), and held against what was right.
@@ -61,6 +61,29 @@ class Calibration:
         if hit == 0:
             return judged(None, kind, f"unscored: the right choice has probability 0; {reason}")
         return judged(-math.log(min(hit, 1.0)), kind, reason)
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """exp(−log-likelihood / tokens) of the text that `answer: {text: …}` gives the model to read: 1 is sure of each
+    token, n as unsure as among n equal ones. Between models it can be compared only where they have the same tokens."""
+
+    version: ClassVar[int] = 1
+    needs_expected: ClassVar[bool] = False
+    shorthand: ClassVar[str | None] = None
+
+    def __call__(self, answer: Answered) -> Judgement:
+        told = answer.output.extra.get("choices")
+        if not isinstance(told, (list, tuple)) or len(told) != 1:
+            return judged(None, "number", "unscored: the model was given no single text (answer: {text: …})")
+        total, tokens = float(told[0]["logprob"]), int(told[0]["tokens"])
+        try:
+            value = math.exp(-total / tokens)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value):
+            return judged(None, "number", "unscored: the model holds the text for impossible")
+        return judged(value, "number", f"log-likelihood {total:.3f} of {tokens} tokens")
 
 
 def _probabilities(answer: Answered) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""What runs inside the two sandboxes of `sandbox.py`: this file's text is given to their interpreters.
+"""What runs inside the sandboxes of `sandbox.py`: this file's text is given to their interpreters.
 
 It imports the standard library only, runs on Python 3.8 and later, and knows nothing of the workbench. One
 process has the answer's code, the other the tests. They speak in lines of JSON: the tests ask for a call, the
@@ -231,12 +231,55 @@ def told(error: BaseException) -> str:
     return type(error).__name__ + (f": {message}" if message else "")
 
 
+class Context(dict):  # type: ignore[type-arg]
+    """What a script is told beside the answer; asking for more is the script's fault, not the answer's."""
+
+    def __missing__(self, key: Data) -> Data:
+        raise LackingError(f"context has no '{key}', only {', '.join(self)}")
+
+    def get(self, key: Data, default: Data = None) -> Data:
+        return self[key]
+
+
+class LackingError(Exception):
+    """A script wants what it can't have here."""
+
+
+def script_side(job: dict[str, Data], verdict: int) -> None:
+    """Calls a function of a script with plain data and writes what it gave: `value`, `raised`, or a `fault` of the
+    script itself."""
+    Channel()
+    namespace: dict[str, Data] = {"__name__": "script"}
+    try:
+        try:
+            program = compiled(job["source"], "<script>")
+        except SyntaxError as error:
+            raise LackingError(told(error)) from None
+        exec(program, namespace)  # noqa: S102  this is the sandbox
+        function = namespace.get(job["function"])
+        if not callable(function):
+            raise LackingError(f"there is no function '{job['function']}' in the script")
+        arguments = unpack(job["arguments"])
+        if job["context"]:
+            arguments[-1] = Context(arguments[-1])
+        said = ["value", pack(function(*arguments))]
+    except LackingError as error:
+        said = ["fault", str(error)[:300]]
+    except ImportError as error:
+        said = ["fault", told(error)]
+    except BaseException as error:  # noqa: BLE001
+        said = ["raised", told(error)]
+    os.write(verdict, json.dumps(said).encode())
+
+
 def main(role: str, job_number: str, verdict_number: str) -> None:
     with os.fdopen(int(job_number), "rb") as file:
         job = json.loads(file.read())
     for name, bound in job["limits"].items():
         resource.setrlimit(getattr(resource, "RLIMIT_" + name), (bound, bound))
-    if role == "tests":
+    if role == "script":
+        script_side(job, int(verdict_number))
+    elif role == "tests":
         tests_side(job, int(verdict_number))
     else:
         answer_side(job)

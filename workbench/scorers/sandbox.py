@@ -61,17 +61,70 @@ class Program:
 
     def jobs(self) -> dict[str, bytes]:
         """What each side is told; the answer's side nothing of the tests."""
-        limits = {
-            "AS": self.memory * MEBIBYTE,
-            "CPU": math.ceil(self.seconds) + 1,
-            "FSIZE": SCRATCH,
-            "NOFILE": 32,
-            "NPROC": 2,  # the runner and bubblewrap's own
-            "CORE": 0,
-        }
+        limits = _limits(self.seconds, self.memory)
         shared = {"prompt": self.prompt, "entry_point": self.entry_point, "limits": limits}
         own = {"answer": {"answer": self.answer}, "tests": {"tests": self.tests}}
         return {role: json.dumps({**shared, **job}).encode() for role, job in own.items()}
+
+
+def _limits(seconds: float, memory: int) -> dict[str, int]:
+    """By the names of setrlimit."""
+    return {
+        "AS": memory * MEBIBYTE,
+        "CPU": math.ceil(seconds) + 1,
+        "FSIZE": SCRATCH,
+        "NOFILE": 32,
+        "NPROC": 2,  # the runner and bubblewrap's own
+        "CORE": 0,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A function of some code, and what to call it with."""
+
+    source: str
+    function: str
+    arguments: tuple[Any, ...]
+    """Plain data, as `inside.pack` takes it."""
+    seconds: float = 5.0
+    memory: int = 512
+    limit: int = 10_000
+    """The most bytes of what it gives back."""
+    context: bool = False
+    """The last argument is a mapping that says so when more is asked of it than it holds."""
+
+
+def run_script(script: Script) -> tuple[str, Any]:
+    """What the function gave, `("value", …)`, or raised, `("raised", message)`; raises ScorerError where the code
+    itself is wrong, UseError where there is no sandbox. Every part of it runs in the sandbox."""
+    job = {
+        "source": script.source,
+        "function": script.function,
+        "arguments": inside.pack(list(script.arguments)),
+        "context": script.context,
+        "limits": _limits(script.seconds, script.memory),
+    }
+    command = sandbox_command()
+    with ExitStack() as stack:
+        nowhere, verdict = (stack.enter_context(_pipe()) for _ in range(2))
+        told, rules = (stack.enter_context(_file(content)) for content in (json.dumps(job).encode(), _filter()))
+        arguments = ["script", str(told.fileno()), str(verdict[1].fileno())]
+        passed_on = [told.fileno(), rules.fileno(), verdict[1].fileno()]
+        stack.enter_context(_running(_with_filter(command, rules) + arguments, nowhere[0], nowhere[1], passed_on))
+        for end in (*nowhere, verdict[1]):
+            end.close()
+        text = _read(verdict[0], script.seconds, script.limit)
+    if text is None:
+        return "raised", f"took over {script.seconds:g} s"
+    if len(text) > script.limit:
+        return "raised", f"gave back over {script.limit:,} bytes"
+    if not text:
+        return "raised", "ended without a value: out of memory or CPU time"
+    state, value = json.loads(text)
+    if state == "fault":
+        raise ScorerError(value)
+    return state, inside.unpack(value)
 
 
 def run_tests(program: Program) -> tuple[bool, str]:
@@ -95,16 +148,23 @@ def run_tests(program: Program) -> tuple[bool, str]:
         return _read_verdict(verdict[0], program.seconds)
 
 
-def _read_verdict(pipe: IO[bytes], seconds: float) -> tuple[bool, str]:
+def _read(pipe: IO[bytes], seconds: float, limit: int) -> bytes | None:
+    """All that comes, or the first bytes beyond the limit; None where it takes longer."""
     end, text = time.monotonic() + seconds, b""
     while True:
         left = end - time.monotonic()
         if left <= 0 or not select.select([pipe], [], [], left)[0]:
-            return False, f"took over {seconds:g} s"
-        piece = os.read(pipe.fileno(), VERDICT_LIMIT)
+            return None
+        piece = os.read(pipe.fileno(), limit)
         text += piece
-        if not piece or len(text) > VERDICT_LIMIT:
-            break
+        if not piece or len(text) > limit:
+            return text
+
+
+def _read_verdict(pipe: IO[bytes], seconds: float) -> tuple[bool, str]:
+    text = _read(pipe, seconds, VERDICT_LIMIT)
+    if text is None:
+        return False, f"took over {seconds:g} s"
     if not text:
         return False, "the tests ended without a verdict: out of memory or CPU time"
     said = json.loads(text)

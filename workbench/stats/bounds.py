@@ -7,24 +7,27 @@ contradicts the interval beside it.
 from __future__ import annotations
 
 from workbench.stats.methods import difference_method, mean_method
+from workbench.stats.ppi import PeopleSample
 from workbench.stats.reduce import Bounds, PairedSample, Sample
 
 
-def lower_bound(data: Sample | PairedSample, alpha: float) -> float | None:
+def lower_bound(data: Sample | PairedSample | PeopleSample, alpha: float) -> float | None:
     """What the true mean (or mean difference) lies below with a probability of at most `alpha`, at most 0.5;
     None where nothing can honestly be said."""
     ends = _ends(data, alpha)
     return None if ends is None else ends[0]
 
 
-def upper_bound(data: Sample | PairedSample, alpha: float) -> float | None:
+def upper_bound(data: Sample | PairedSample | PeopleSample, alpha: float) -> float | None:
     """What the true mean (or mean difference) lies above with a probability of at most `alpha`, at most 0.5;
     None where nothing can honestly be said."""
     ends = _ends(data, alpha)
     return None if ends is None else ends[1]
 
 
-def _ends(data: Sample | PairedSample, alpha: float) -> Bounds | None:
+def _ends(data: Sample | PairedSample | PeopleSample, alpha: float) -> Bounds | None:
+    if isinstance(data, PeopleSample):
+        return data.ends(2 * alpha)
     if isinstance(data, PairedSample):
         difference = difference_method(data).difference
         return None if difference is None else difference[1](data, 2 * alpha)

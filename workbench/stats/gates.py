@@ -8,18 +8,21 @@
 Bounds are one-sided. A pass is looked for first. All claims of a decision must hold for it to pass, so a
 pass needs no correction; one failure among many would come by chance, so failures are corrected by Holm's
 step-down method (Holm 1979, Scand. J. Stat. 6:65): with r of m claims refuted, the others are held to alpha/(m−r).
+
+The mean of a judge's scores is no claim: it is held to what people would say, by labels of some of the outputs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from workbench.stats.bounds import lower_bound, upper_bound
 from workbench.stats.distributions import z_upper
 from workbench.stats.methods import difference_method, mean_method, why_no_interval
+from workbench.stats.ppi import PeopleSample
 from workbench.stats.reduce import PairedSample, Sample
 
 Answer = Literal["pass", "fail", "not enough data"]
@@ -35,8 +38,8 @@ POWER = 0.8
 class Claim:
     """What is to be shown of a mean, or of the mean difference of pairs."""
 
-    data: Sample | PairedSample | None
-    """None: nothing was measured."""
+    data: Sample | PairedSample | PeopleSample | None
+    """None: nothing was measured. Of a judge: what people would say, where enough of its outputs are labelled."""
     rule: Rule
     bound: float
     """For `no_worse_than` the accepted loss."""
@@ -60,6 +63,10 @@ class Decision:
     method: str = ""
     why: str = ""
     """Why there are no bounds; empty where there are."""
+    labels: int | None = None
+    """How many items people labelled, where the value is what they would say (prediction-powered)."""
+    judge: float | None = None
+    """… and the judge's own mean, or mean difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,11 @@ class GateResult:
     """The mean of what it is compared with, on the same cases."""
     against: str | None = None
     cases_needed: int | None = None
-    """Cases with which the gate passes with 80 % power where nothing has changed, by the measured variance."""
+    """Cases with which the gate passes with 80 % power where nothing has changed, by the measured variance. Of a
+    judge, where labels of the cases there are can't do: cases that do, each with a label."""
+    labels_needed: int | None = None
+    """Of a judge: labels of people, drawn at random, without which nothing can be said; where there are enough for
+    that, those with which `no_worse_than` passes as above, or with which other bounds are half as far apart."""
     why: str = ""
     """Why nothing could be judged."""
 
@@ -180,17 +191,21 @@ def _decision(claim: Claim, passed: bool, refuted_at: float | None, level: float
     data = claim.data
     if data is None:
         return Decision("not enough data", why="nothing was measured")
-    units = data.differences if isinstance(data, PairedSample) else data
     fail_alpha = claim.alpha if passed else level if refuted_at is None else refuted_at
     at_most = claim.rule == "at_most"
-    method = difference_method(data).difference if isinstance(data, PairedSample) else mean_method(data).mean
-    return Decision(
+    decided = Decision(
         answer="pass" if passed else "not enough data" if refuted_at is None else "fail",
-        value=float(units.values.mean()),
         lower=lower_bound(data, fail_alpha if at_most else claim.alpha),
         upper=upper_bound(data, claim.alpha if at_most else fail_alpha),
         fail_alpha=fail_alpha,
-        cases=units.cases,
-        method=method[0] if method else "",
-        why="" if method else why_no_interval(units),
     )
+    if isinstance(data, PeopleSample):
+        found = data.estimate(0.95)
+        why = "" if decided.lower is not None else "all values are the same"
+        told = replace(decided, value=found.value, cases=data.items, method="prediction-powered", why=why)
+        return replace(told, labels=found.labels, judge=found.judge_alone)
+    units = data.differences if isinstance(data, PairedSample) else data
+    method = difference_method(data).difference if isinstance(data, PairedSample) else mean_method(data).mean
+    why = "" if method else why_no_interval(units)
+    name = method[0] if method else ""
+    return replace(decided, value=float(units.values.mean()), cases=units.cases, method=name, why=why)

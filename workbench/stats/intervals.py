@@ -48,10 +48,15 @@ def wilson_effective(sample: Sample, alpha: float) -> Bounds:
     n = len(sample.values)
     mean = (float(sample.values.mean()) - low) / (high - low)
     variance = float(sample.values.var(ddof=1)) / (high - low) ** 2
-    z = z_upper(alpha / 2)
-    size = mean * (1 - mean) * n / variance * (z / t_upper(alpha / 2, n - 1)) ** 2
-    lower, upper = _score_interval(mean, size, z)
+    lower, upper = effective_ends(mean, variance / n, n, alpha)
     return low + lower * (high - low), low + upper * (high - low)
+
+
+def effective_ends(mean: float, variance: float, n: int, alpha: float) -> Bounds:
+    """Wilson's limits of a mean within 0 and 1 that n values were found to estimate with this variance."""
+    z = z_upper(alpha / 2)
+    size = mean * (1 - mean) / variance * (z / t_upper(alpha / 2, n - 1)) ** 2
+    return _score_interval(mean, size, z)
 
 
 def anderson(sample: Sample, alpha: float) -> Bounds:

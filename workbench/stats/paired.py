@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from workbench.errors import UnknownName, UseError
-from workbench.records import Kind, ScoreColumns
+from workbench.records import Kind
 from workbench.stats.distributions import z_upper
+from workbench.stats.effect import EffectSize, effect_size
 from workbench.stats.methods import Test, difference_method, why_no_interval
-from workbench.stats.reduce import Bounds, PairedSample, Sample, paired_sample, reduce_repeats
+from workbench.stats.reduce import Bounds, PairedSample, Sample, Scores, paired_sample, reduce_repeats
 from workbench.stats.summary import check_confidence
 
 Verdict = Literal[
@@ -57,6 +58,8 @@ class PairedComparison:
     """Why there is no interval; empty where there is one."""
     interval_method: str = ""
     test_method: str = ""
+    effect: EffectSize | None = None
+    """The difference without its unit, its intervals corrected as `interval` is; None where that is None."""
 
     @property
     def more_cases(self) -> int | None:
@@ -65,7 +68,7 @@ class PairedComparison:
 
 
 def compare_paired(
-    columns: ScoreColumns,
+    columns: Scores,
     reference: str,
     margin: float = 0.05,
     confidence: float = 0.95,
@@ -143,6 +146,7 @@ def _filled(row: PairedComparison, pair: PairedSample, p: float | None) -> Paire
         why="" if interval else why_no_interval(differences),
         interval_method=method.difference[0] if method.difference else "",
         test_method=method.test[0] if method.test else "",
+        effect=effect_size(pair, 1 - alpha) if interval else None,
     )
 
 

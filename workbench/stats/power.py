@@ -14,7 +14,7 @@ from workbench.errors import UseError
 from workbench.records import ScoreColumns
 from workbench.stats.distributions import z_upper
 from workbench.stats.paired import POWER
-from workbench.stats.reduce import CaseTable, Floats, Sample, paired_sample, reduce_repeats
+from workbench.stats.reduce import CaseTable, Floats, Sample, Scores, paired_sample, reduce_repeats
 
 AS_GOOD = 1.1
 """So many times the trials are as good: repeats need no new case."""
@@ -62,7 +62,7 @@ def smallest_difference(differences: Sample, alpha: float) -> float | None:
     return (z + z_upper(1 - POWER)) * spread / math.sqrt(n - z * z / 2)
 
 
-def suite_sees(columns: ScoreColumns, reference: str, confidence: float = 0.95) -> float | None:
+def suite_sees(columns: Scores, reference: str, confidence: float = 0.95) -> float | None:
     """The difference to `reference` that a run's table finds with 80 % power for every variant, corrected for the
     number of rows as the table is: the largest of their smallest differences. None without a comparison."""
     if columns.kind == "label" or reference not in columns.variants or len(columns.variants) < 2:

@@ -6,13 +6,14 @@ make an interval that covers 44 % instead of 95 %. Who calls this says so by pas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from workbench.errors import UseError
-from workbench.stats.intervals import constant_bound
+from workbench.stats.intervals import constant_bound, effective_ends
 from workbench.stats.reduce import Bounds, Floats, Sample
 from workbench.stats.summary import check_confidence
 
@@ -35,6 +36,72 @@ class PredictionPowered:
     """The mean by the labels alone."""
     judge_alone: float
     """The judge's mean over all items; what it misses by is the reason for all this."""
+    error: float
+    """The standard error; 0 where judge and people differ by the same amount on every label."""
+
+
+@dataclass(frozen=True)
+class PeopleSample:
+    """A judge's scores of independent items, or its paired differences, and people's of some, drawn at random."""
+
+    truth: Floats
+    """People's, of the labelled items."""
+    judge: Floats
+    """The judge's, of the same items."""
+    others: Floats
+    """The judge's, of all other items."""
+    bounds: Bounds | None = None
+    """The range that no value can leave."""
+    probabilities: Floats | None = None
+    """With which each labelled item was drawn; None: all alike."""
+
+    @property
+    def items(self) -> int:
+        return len(self.truth) + len(self.others)
+
+    def estimate(self, confidence: float) -> PredictionPowered:
+        """Raises what `ppi_mean` raises."""
+        chances = None if self.probabilities is None else self.probabilities.tolist()
+        parts = (self.truth.tolist(), self.judge.tolist(), self.others.tolist())
+        return ppi_mean(*parts, chances, self.bounds, confidence)
+
+    def ends(self, alpha: float) -> Bounds | None:
+        """The ends of the interval with an error of `alpha` on both sides together; None where it has no width, as
+        where all values without a range are the same.
+
+        Within a range it is Wilson's at the effective size (see `intervals.wilson_effective`), the variance of what
+        the judge misses by taken with two more labels, one missed each way (as Agresti and Coull 1998, Am. Stat.
+        52:119, do for a share): a judge that is seldom wrong shows few of its errors. At a mean of 0.9 and 60 labels
+        a t bound passes what it should not in 12 % in place of 5, and without the two labels still in 11 %."""
+        found = self.estimate(max(1 - alpha, 1e-9))
+        low, high = found.interval
+        if self.bounds is not None and found.error > 0:
+            width = self.bounds[1] - self.bounds[0]
+            edge = 0.5 / found.labels  # beyond it an estimate says nothing of its own size
+            mean = min(1 - edge, max(edge, (found.value - self.bounds[0]) / width))
+            variance = found.error**2 + self._unseen(found.trust)
+            lower, upper = effective_ends(mean, variance / width**2, found.labels, alpha)
+            low, high = self.bounds[0] + lower * width, self.bounds[0] + upper * width
+        return (low, high) if high > low else None
+
+    def _unseen(self, trust: float) -> float:
+        """What two more labels, one missed each way by as much as can be, add to the variance of the estimate."""
+        assert self.bounds is not None
+        rectifier, n = self.truth - trust * self.judge, len(self.truth)
+        more = (float(rectifier.var()) * n + 2 * self.bounds[1] ** 2) / (n + 2)
+        return max(0.0, more / (n - 1) - float(rectifier.var(ddof=1)) / n)
+
+
+def labels_for(sample: PeopleSample, error: float) -> int | None:
+    """How many labels, drawn from the items there are, bring the standard error of `ppi_mean` to `error`: n from
+    var(truth − λ·judge)/n + λ²·var(judge)/M = error², by the variances measured. None where even a label for each
+    item does not: then there are too few items."""
+    trust = sample.estimate(0.95).trust
+    pool = np.concatenate([sample.judge, sample.others])
+    left = error**2 - trust**2 * float(pool.var(ddof=1)) / sample.items
+    rectifier = float((sample.truth - trust * sample.judge).var(ddof=1))
+    needed = math.ceil(rectifier / left) if left > 0 else sample.items + 1
+    return max(FEWEST_LABELS, needed) if needed <= sample.items else None
 
 
 def ppi_mean(
@@ -75,7 +142,8 @@ def ppi_mean(
     variance = trust**2 * float(rest.var(ddof=1)) / count if count > 1 else 0.0
     value = shift + float(rectifier.mean())
     interval = _interval(value, variance, rectifier, bounds, 1 - confidence)
-    return PredictionPowered(value, interval, confidence, trust, n, count, float(y.mean()), float(pool.mean()))
+    error = 0.0 if same else (variance + float(rectifier.var(ddof=1)) / n) ** 0.5
+    return PredictionPowered(value, interval, confidence, trust, n, count, float(y.mean()), float(pool.mean()), error)
 
 
 def _weighted(
@@ -93,10 +161,12 @@ def _weighted(
     trust = _trust(float(np.cov(weighed[0], helps)[0, 1]), float(helps.var(ddof=1)))
     terms = weighed[0] - trust * helps
     value = float(terms.mean())
-    half = float(t.isf((1 - confidence) / 2, n - 1)) * float(terms.std(ddof=1)) / pool**0.5
+    error = float(terms.std(ddof=1)) / pool**0.5
+    half = float(t.isf((1 - confidence) / 2, n - 1)) * error
     alone = float(weighed[0].sum() / (1 / drawn).sum())
+    interval = _cut(value - half, value + half, bounds)
     return PredictionPowered(
-        value, _cut(value - half, value + half, bounds), confidence, trust, n, len(rest), alone, float(judged.mean())
+        value, interval, confidence, trust, n, len(rest), alone, float(judged.mean()), error
     )  # fmt: skip
 
 

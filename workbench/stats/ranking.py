@@ -16,7 +16,7 @@ from workbench.records import ScoreColumns
 from workbench.stats.bounds import lower_bound
 from workbench.stats.methods import FEWEST_CASES, too_few
 from workbench.stats.pvalues import mcnemar_exact
-from workbench.stats.reduce import CaseTable, Floats, paired_sample, reduce_repeats
+from workbench.stats.reduce import CaseTable, Floats, Scores, paired_sample, reduce_repeats
 
 RESAMPLES = 2_000
 BLOCK_OF = 4_000_000
@@ -50,7 +50,7 @@ class AxisShare:
     """Of "it does nothing"; not corrected for the number of axes."""
 
 
-def rank_variants(columns: ScoreColumns, confidence: float = 0.95, seed: int = 0) -> Ranking | None:
+def rank_variants(columns: Scores, confidence: float = 0.95, seed: int = 0) -> Ranking | None:
     """The best variant, how sure that is, and the set that can't be told from it. None for fewer than two variants,
     labels and numbers, fewer than 8 common cases or 5 clusters.
 
@@ -78,6 +78,11 @@ def rank_variants(columns: ScoreColumns, confidence: float = 0.95, seed: int = 0
     return Ranking(names[best], shares, tuple(names[i] for i in kept), cases, confidence)
 
 
+ROUNDING = 1e-10
+"""A part of a sum of squares that is taken for rounding: without it, scores that vary in nothing but one axis would
+give p-values of rounding errors."""
+
+
 def axis_importance(columns: ScoreColumns, axes: Mapping[str, Sequence[str]]) -> list[AxisShare]:
     """Shares of the variance between variants by axis and by pair of axes, the largest first.
 
@@ -95,6 +100,8 @@ def axis_importance(columns: ScoreColumns, axes: Mapping[str, Sequence[str]]) ->
         raise UseError(f"axes need scores of two variants on two common cases at least; there are {cases}")
     means = units.mean(axis=0)
     between = n * float(((means - means.mean()) ** 2).sum())
+    if between <= ROUNDING**2 * float((units**2).sum()):
+        between = 0.0
     residual = units - means - units.mean(axis=1, keepdims=True) + units.mean()
     noise = float((residual**2).sum()) / ((n - 1) * (variants - 1))
     varied = [name for name, levels in axes.items() if len(set(levels)) > 1]
@@ -108,6 +115,7 @@ def axis_importance(columns: ScoreColumns, axes: Mapping[str, Sequence[str]]) ->
         others = [part for name, part in mains.items() if len(term) == 2 or name != term]
         rest, whole = _fit(means, others), _fit(means, [*others, design])
         squares, freedom = n * (rest[0] - whole[0]), whole[1] - rest[1]
+        squares = squares if squares > ROUNDING * between else 0.0
         if freedom > 0:
             found.append(AxisShare(term, _share(squares, between), _f_test(squares / freedom, noise, freedom, units)))
     return sorted(found, key=lambda row: (-row.share, len(row.axes), row.axes))

@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.errors import UseError
-from workbench.records import ScoreColumns
+from workbench.records import CaseScores, ScoreColumns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bounds = tuple[float, float]
+Scores = ScoreColumns | CaseScores
+"""One by one, or added up over repeats: for all that reduces repeats it is the same."""
 
 ROUNDING = 1e-12
 """Differences below this share of the largest value come from adding in another order, not from data."""
@@ -87,18 +89,26 @@ def difference(first: Floats, second: Floats) -> Floats:
     return values
 
 
-def reduce_repeats(columns: ScoreColumns) -> CaseTable:
+def reduce_repeats(columns: Scores) -> CaseTable:
     """The table of case means. Raises UseError for values that the scorer's kind does not allow."""
     variant = np.asarray(columns.variant, dtype=np.int64)
     case = np.asarray(columns.case, dtype=np.int64)
     value = np.asarray(columns.value, dtype=np.float64)
     bounds = _check(columns, value)
+    number = entry_counts(columns)
     shape = (len(columns.variants), len(columns.cases))
     cell = variant * shape[1] + case
-    counts = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
+    counts = np.bincount(cell, weights=number, minlength=shape[0] * shape[1]).astype(np.int64).reshape(shape)
     sums = np.bincount(cell, weights=value, minlength=shape[0] * shape[1]).reshape(shape)
     means = sums / np.maximum(counts, 1)
     return CaseTable(means, counts, _clusters(columns), bounds, columns.kind == "pass")
+
+
+def entry_counts(columns: Scores) -> Ints:
+    """How many scores each entry stands for."""
+    if isinstance(columns, CaseScores):
+        return np.asarray(columns.count, dtype=np.int64)
+    return np.ones(len(columns.value), dtype=np.int64)
 
 
 def sample(table: CaseTable, variant: int) -> Sample | None:
@@ -128,20 +138,21 @@ def _sample(table: CaseTable, variant: int, cases: NDArray[np.bool_]) -> Sample:
     return Sample(values, int(cases.sum()), table.bounds, table.binary and single and not clustered, clustered)
 
 
-def _check(columns: ScoreColumns, value: Floats) -> Bounds | None:
-    if not np.isfinite(value).all():
+def _check(columns: Scores, value: Floats) -> Bounds | None:
+    ends = np.array([columns.lowest, columns.highest]) if isinstance(columns, CaseScores) else value
+    if not (np.isfinite(value).all() and np.isfinite(ends).all()):
         raise UseError(f"scorer '{columns.scorer}' gave a value that is no number; return None for unscored")
     if columns.kind == "number":
         return None
     if columns.kind == "pass":
-        if not np.isin(value, (0.0, 1.0)).all():
+        if not (columns.zero_or_one if isinstance(columns, CaseScores) else np.isin(value, (0.0, 1.0)).all()):
             raise UseError(f"scorer '{columns.scorer}' is of kind pass, but gave a value other than 0 and 1")
-    elif value.size and not 0 <= value.min() <= value.max() <= 1:
+    elif ends.size and not 0 <= ends.min() <= ends.max() <= 1:
         raise UseError(f"scorer '{columns.scorer}' is of kind fraction, but gave a value outside 0 to 1")
     return (0.0, 1.0)
 
 
-def _clusters(columns: ScoreColumns) -> Ints | None:
+def _clusters(columns: Scores) -> Ints | None:
     """A case without a cluster is one of its own."""
     names = [("case", i) if name is None else ("cluster", name) for i, name in enumerate(columns.clusters)]
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from workbench.errors import UseError
-from workbench.records import Kind, ScoreColumns
+from workbench.records import Kind
 from workbench.stats.methods import mean_method, why_no_interval
-from workbench.stats.reduce import Bounds, CaseTable, reduce_repeats, sample
+from workbench.stats.reduce import Bounds, CaseTable, Scores, entry_counts, reduce_repeats, sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class VariantSummary:
     """For labels: how often each was given, the most frequent first."""
 
 
-def summarise(columns: ScoreColumns, confidence: float = 0.95) -> list[VariantSummary]:
+def summarise(columns: Scores, confidence: float = 0.95) -> list[VariantSummary]:
     """One summary a variant, in the order of `columns.variants`. The methods stand in `methods.METHODS`.
 
     Raises UseError for a confidence outside 0 to 1, or values that the kind does not allow."""
@@ -55,7 +54,7 @@ def check_confidence(confidence: float) -> None:
         raise UseError(f"confidence {confidence:g} is not between 0 and 1; give a share such as 0.95")
 
 
-def _summary(columns: ScoreColumns, table: CaseTable, variant: int, confidence: float) -> VariantSummary:
+def _summary(columns: Scores, table: CaseTable, variant: int, confidence: float) -> VariantSummary:
     counts = table.counts[variant]
     values = sample(table, variant)
     mean: float | None = None
@@ -82,27 +81,29 @@ def _summary(columns: ScoreColumns, table: CaseTable, variant: int, confidence: 
     )
 
 
-def _label_summary(columns: ScoreColumns, variant: int, confidence: float) -> VariantSummary:
+def _label_summary(columns: Scores, variant: int, confidence: float) -> VariantSummary:
     mine = np.asarray(columns.variant, dtype=np.int64) == variant
-    values = np.asarray(columns.value)[mine]
-    cases = Counter(np.asarray(columns.case, dtype=np.int64)[mine].tolist())
-    texts = Counter(columns.labels[int(v)] if columns.labels else f"{v:g}" for v in values.tolist())
+    number = entry_counts(columns)[mine]
+    cases = np.bincount(np.asarray(columns.case, dtype=np.int64)[mine], weights=number).astype(np.int64)
+    values, at = np.unique(np.asarray(columns.value, dtype=np.float64)[mine], return_inverse=True)
+    given = np.bincount(at, weights=number, minlength=len(values)).astype(np.int64).tolist()
+    texts = [columns.labels[int(v)] if columns.labels else f"{v:g}" for v in values.tolist()]
     return VariantSummary(
         variant=columns.variants[variant],
         kind=columns.kind,
         mean=None,
         interval=None,
         why="labels have no mean",
-        cases=len(cases),
+        cases=int((cases > 0).sum()),
         clusters=None,
-        scores=len(values),
-        repeats=max(cases.values(), default=0),
+        scores=int(number.sum()),
+        repeats=int(cases.max(initial=0)),
         missing=missing_of(columns, variant),
         method="counts",
         confidence=confidence,
-        counts=tuple(sorted(texts.items(), key=lambda item: (-item[1], item[0]))),
+        counts=tuple(sorted(zip(texts, given, strict=True), key=lambda item: (-item[1], item[0]))),
     )
 
 
-def missing_of(columns: ScoreColumns, variant: int) -> int:
+def missing_of(columns: Scores, variant: int) -> int:
     return columns.missing[variant] if columns.missing else 0

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from workbench.errors import StoreError
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest step; a test holds it against the migration files."""
 
 metadata = sa.MetaData()
@@ -138,6 +138,7 @@ scores = sa.Table(
     sa.Column("number", sa.Float),
     sa.Column("label", sa.Text),
     sa.Column("reason", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 batches = sa.Table(

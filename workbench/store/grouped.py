@@ -2,12 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 import sqlalchemy as sa
 
-from workbench.records import Kind, ScoreColumns
+from workbench.records import CaseScores, Kind, ScoreColumns
 from workbench.store import database as db
+from workbench.store.runs import planned_trials, run_variants, suite_order
+
+
+def case_scores(connection: sa.Connection, run: str, scorer: str | None = None) -> dict[str, CaseScores]:
+    """Scorer → its scores, added up over repeats, of all scorers in the suite's order; or of the one asked for, which
+    may have none."""
+    s, t = db.scores.c, db.trials.c
+    query = (
+        sa.select(
+            s.scorer, t.variant, t.case, s.label, sa.func.count(s.number), sa.func.count(s.label),
+            sa.func.sum(s.number), sa.func.min(s.number), sa.func.max(s.number), sa.func.min(s.kind),
+            sa.func.sum(sa.case((sa.or_(s.number.is_(None), s.number.in_((0, 1))), 0), else_=1)),
+        )
+        .join_from(db.scores, db.trials, sa.and_(t.run == s.run, t.id == s.trial))
+        .where(s.run == run)
+        .group_by(t.variant, t.case, s.scorer, s.label)
+    )  # fmt: skip
+    if scorer is not None:
+        query = query.where(s.scorer == scorer)
+    found: dict[str, list[Any]] = {}
+    for row in connection.execute(query).all():
+        found.setdefault(row[0], []).append(row)
+    names = [scorer] if scorer is not None else suite_order(connection, run, found)
+    variants = tuple(variant.id for variant in run_variants(connection, run))
+    cases = connection.execute(
+        sa.select(db.cases.c.id, db.cases.c.cluster).where(db.cases.c.run == run).order_by(db.cases.c.position)
+    ).all()
+    planned = planned_trials(connection, run)
+    ids, clusters = tuple(c.id for c in cases), tuple(c.cluster for c in cases)
+    empty = CaseScores("", "number", variants, ids, clusters, (), (), (), ())
+    return {name: _added_up(replace(empty, scorer=name), found.get(name, ()), planned) for name in names}
+
+
+def _added_up(empty: CaseScores, rows: Sequence[Any], planned: Mapping[str, int]) -> CaseScores:
+    """`empty`, filled with the rows of `case_scores`."""
+    scored = [row for row in rows if row[4] or row[5]]
+    at_variant = {name: i for i, name in enumerate(empty.variants)}
+    at_case = {name: i for i, name in enumerate(empty.cases)}
+    _, variant, case, label, numbers, labelled, total, low, high, kinds, others = (
+        zip(*scored, strict=True) if scored else ((),) * 11
+    )
+    texts = {text: i for i, text in enumerate(sorted({text for text in label if text is not None}))}
+    count = [a or b for a, b in zip(numbers, labelled, strict=True)]
+    had: Counter[str] = Counter()
+    for name, number in zip(variant, count, strict=True):
+        had[name] += number
+    return replace(
+        empty,
+        kind=cast(Kind, min(kinds) if scored else rows[0][9] if rows else "number"),
+        variant=[at_variant[name] for name in variant],
+        case=[at_case[name] for name in case],
+        count=count,
+        # A sum without a value is one of infinities, which statistics refuse.
+        value=[
+            float(texts[text]) if text is not None else math.nan if x is None else x
+            for x, text in zip(total, label, strict=True)
+        ],
+        lowest=min((x for x in low if x is not None), default=0.0),
+        highest=max((x for x in high if x is not None), default=0.0),
+        zero_or_one=not any(others),
+        missing=tuple(planned.get(name, 0) - had[name] for name in empty.variants),
+        labels=tuple(texts),
+    )
 
 
 def grouped_scores(

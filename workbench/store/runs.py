@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -117,9 +117,14 @@ def run_scorers(connection: sa.Connection, run: str) -> list[tuple[str, Kind]]:
     """(name, kind) of each scorer that has a score, in the suite's order where the header tells it."""
     query = sa.select(db.scores.c.scorer, sa.func.min(db.scores.c.kind)).where(db.scores.c.run == run)
     kinds = {row[0]: row[1] for row in connection.execute(query.group_by(db.scores.c.scorer))}
+    return [(name, cast(Kind, kinds[name])) for name in suite_order(connection, run, kinds)]
+
+
+def suite_order(connection: sa.Connection, run: str, scorers: Iterable[str]) -> list[str]:
+    """Scorers in the suite's order where the run's header tells it, those of later last, by name."""
     header = connection.execute(sa.select(db.runs.c.header).where(db.runs.c.id == run)).scalar() or {}
     order = {name: i for i, name in enumerate(header.get("scorers", []))}
-    return [(name, cast(Kind, kinds[name])) for name in sorted(kinds, key=lambda n: (order.get(n, 99), n))]
+    return sorted(scorers, key=lambda name: (order.get(name, len(order)), name))
 
 
 def score_columns(connection: sa.Connection, run: str, scorer: str) -> ScoreColumns:
@@ -133,7 +138,7 @@ def score_columns(connection: sa.Connection, run: str, scorer: str) -> ScoreColu
     scored = [row for row in rows if row[3] is not None or row[4] is not None]
     in_variant, in_case, repeat, number, label, kind = zip(*scored, strict=True) if scored else ((),) * 6
     labels = _positions(sorted({text for text in label if text is not None}))
-    planned = dict(map(tuple, connection.execute(_planned_query(run))))  # by variant
+    planned = planned_trials(connection, run)
     had = Counter(in_variant)
     return ScoreColumns(
         scorer=scorer,
@@ -168,18 +173,6 @@ def usage(connection: sa.Connection, run: str) -> dict[str, Usage]:
         variant: Usage(trials, answered, had - answered, int(asked), int(got), cost if priced >= answered else None, s)
         for variant, trials, answered, had, asked, got, cost, priced, s in connection.execute(query)
     }
-
-
-def values_by_trial(connection: sa.Connection, run: str, scorer: str) -> Iterator[tuple[str, str, float]]:
-    """(trial, variant, value) of each score of one scorer that is a number."""
-    t, s = db.trials.c, db.scores.c
-    query = (
-        sa.select(t.id, t.variant, s.number)
-        .join_from(db.scores, db.trials, sa.and_(t.run == s.run, t.id == s.trial))
-        .where(s.run == run, s.scorer == scorer, s.number.is_not(None))
-        .order_by(t.id)
-    )
-    yield from ((trial, variant, number) for trial, variant, number in connection.execute(query))
 
 
 def has_clusters(connection: sa.Connection, run: str) -> bool:
@@ -283,9 +276,11 @@ def _scores_query(run: str, scorer: str) -> sa.Select[Any]:
     )
 
 
-def _planned_query(run: str) -> sa.Select[Any]:
+def planned_trials(connection: sa.Connection, run: str) -> dict[str, int]:
+    """Variant → how many of its trials were to be asked."""
     t = db.trials.c
-    return sa.select(t.variant, sa.func.count()).where(t.run == run, _wanted(run)).group_by(t.variant)
+    query = sa.select(t.variant, sa.func.count()).where(t.run == run, _wanted(run)).group_by(t.variant)
+    return dict(map(tuple, connection.execute(query)))
 
 
 def _wanted(run: str) -> sa.ColumnElement[bool]:

@@ -12,13 +12,13 @@ Rows = Sequence[Mapping[str, object]]
 
 
 def csv_table(rows: Rows) -> str:
-    """The rows with the first one's names as head; cells that look like formulas begin with `'`."""
-    buffer = io.StringIO()
+    """The rows under all their names; cells that look like formulas begin with `'`."""
+    buffer, names = io.StringIO(), _names(rows)
     writer = csv.writer(buffer)
     if rows:
-        writer.writerow(map(csv_cell, rows[0]))
+        writer.writerow(map(csv_cell, names))
     for row in rows:
-        writer.writerow(csv_cell(row.get(name)) for name in rows[0])
+        writer.writerow(csv_cell(row.get(name)) for name in names)
     return buffer.getvalue()
 
 
@@ -26,9 +26,15 @@ def markdown_table(rows: Rows) -> str:
     """The same as a Markdown table; empty text without rows."""
     if not rows:
         return ""
-    lines = [list(rows[0]), ["---"] * len(rows[0])]
-    cells = [[_cell(row.get(name)) for name in rows[0]] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [[markdown_text(n) for n in lines[0]], lines[1], *cells])
+    names = _names(rows)
+    head = [[markdown_text(name) for name in names], ["---"] * len(names)]
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [*head, *cells])
+
+
+def _names(rows: Rows) -> list[str]:
+    """Columns in the order in which the rows first have them."""
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _cell(value: object) -> str:

@@ -100,6 +100,18 @@ def difference(comparison: PairedComparison) -> str:
     return f"{sign}{write(comparison.difference, half)} {interval(bounds, comparison.kind) or '[?]'}"
 
 
+def effect(comparison: PairedComparison) -> str:
+    """Its effect sizes: `d 0.31 [0.10, 0.52], odds 3.2 [1.4, 8.1]`; empty where there are none."""
+    found, parts = comparison.effect, []
+    if found is None:
+        return ""
+    for name, value, bounds in (("d", found.d, found.d_interval), ("odds", found.odds, found.odds_interval)):
+        if value is not None and bounds is not None:
+            low, high = (f"{end:.2f}".replace("-", MINUS).replace("inf", "∞") for end in bounds)
+            parts.append(f"{name} {value:.2f} [{low}, {high}]".replace("-", MINUS).replace("inf", "∞"))
+    return ", ".join(parts)
+
+
 def verdict(comparison: PairedComparison) -> str:
     """A comparison's verdict, with what would settle it where it is open: `not enough data (120 more cases)`."""
     more = comparison.more_cases

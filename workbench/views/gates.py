@@ -37,7 +37,11 @@ def numbers(result: GateResult) -> str:
         return told or "nothing was measured"
     paired = result.rule == "no_worse_than"
     cases = f.plural(decision.cases, "case")
-    if paired:
+    if decision.labels is not None:
+        write = _signed if paired else amount
+        alone = f"the judge alone {write(decision.judge or 0.0, result)}"
+        what = f"{write(decision.value, result)} by people's labels of {decision.labels:,} ({alone})"
+    elif paired:
         what = f"{_signed(decision.value, result)} ({_of(result.value, result)} after {_of(result.other, result)})"
     else:
         what = amount(decision.value, result)
@@ -64,16 +68,27 @@ def _bounds(result: GateResult) -> str:
     held = _held(result)
     if result.answer == "not enough data":
         told = f"between {write(decision.lower, result)} and {write(decision.upper, result)}, {held}: nothing is shown"
-        more = f"; about {result.cases_needed:,} cases would do" if result.cases_needed else ""
-        return told + (more if (result.cases_needed or 0) > decision.cases else "")
+        return told + _needed(result)
     from_below = (result.answer == "pass") != at_most
     name = "lower" if from_below else "upper"
     bound = decision.lower if from_below else decision.upper
     alpha = 1 - result.confidence if result.answer == "pass" else decision.fail_alpha
-    told = f"{name} {100 * (1 - alpha):.3g} % bound {write(bound, result)}"
+    method = "" if decision.labels is None else f"{decision.method} "
+    told = f"{name} {method}{100 * (1 - alpha):.3g} % bound {write(bound, result)}"
     if paired and result.answer == "fail":
         return f"{told}, below 0"
     return f"{told}, {held}"
+
+
+def _needed(result: GateResult) -> str:
+    """What would settle it."""
+    labels, cases = result.labels_needed or 0, result.cases_needed or 0
+    would = "would do" if result.rule == "no_worse_than" else "would bring these half as near to each other"
+    if result.decision.labels is not None and labels > result.decision.labels:
+        return f"; about {labels:,} labels {would}"
+    if cases > result.decision.cases:
+        return f"; about {cases:,} cases{'' if result.decision.labels is None else ', each with a label,'} {would}"
+    return ""
 
 
 def _held(result: GateResult) -> str:

@@ -20,6 +20,7 @@ from workbench.stats.summary import VariantSummary
 from workbench.store.runs import TrialRow
 from workbench.views import format as f
 from workbench.views.charts import axis, interval_svg
+from workbench.views.gates import MARKS, numbers, summary_line
 from workbench.views.model import RunView, ScorerView
 
 MOST_CASES = 500
@@ -51,13 +52,13 @@ def html_report(view: RunView, rows: Iterable[TrialRow]) -> Iterator[str]:
         "printable": f.printable, "one_line": f.one_line, "hash": _style_hash, "estimate": f.estimate,
         "difference": f.difference, "p_value": f.p_value, "seconds": f.seconds, "money": f.money,
         "tokens": f.tokens, "short_id": f.short_id, "mark": _mark, "text": _text,
-        "settings": _settings, "minute": _minute,
+        "settings": _settings, "minute": _minute, "numbers": numbers, "gates_said": summary_line,
     }  # fmt: skip
     template = environment.get_template("report.html")
     header = dict(view.run.header)
     suite_text = header.pop("suite", None)
     return template.generate(
-        view=view, labels=view.labels, cases=cases, left_out=left_out, suite_text=suite_text,
+        view=view, labels=view.labels, cases=cases, left_out=left_out, suite_text=suite_text, marks=MARKS,
         header=json.dumps(header, ensure_ascii=False, indent=1, default=str),
         drawn={s.name: _drawn(s) for s in view.scorers},
         marked=[s.name for s in view.scorers if s.kind in ("pass", "fraction")],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.records import Kind, ScoreColumns, canonical
+from workbench.records import CaseScores, Kind, canonical
 from workbench.stats.paired import PairedComparison, compare_paired
 from workbench.stats.summary import summarise
 from workbench.store.runs import VariantRow, get_run, run_variants, usage
@@ -54,7 +54,7 @@ class RunStanding:
         return list(found.values())
 
 
-def run_standing(connection: Any, run: str, reference: str | None, columns: ScoreColumns) -> RunStanding | None:
+def run_standing(connection: Any, run: str, reference: str | None, columns: CaseScores) -> RunStanding | None:
     """None where the scorer, whose columns these are, has no mean in this run. `reference` is the header's."""
     if columns.kind == "label" or not len(columns.value):
         return None
@@ -85,7 +85,7 @@ class Finding:
     comparison: PairedComparison
 
 
-def changes(connection: Any, older: str, newer: str, parts: Sequence[ScoreColumns]) -> Finding | None:
+def changes(connection: Any, older: str, newer: str, parts: Sequence[CaseScores]) -> Finding | None:
     """The newer run's reference against its counterpart (the same prompt name, model and settings) in the older one,
     on the cases that both have, by the scorer whose columns in both `parts` are; None where there is none."""
     runs = [get_run(connection, run) for run in (older, newer)]

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from workbench.errors import UnknownName, UseError
-from workbench.records import Kind, Run, ScoreColumns
+from workbench.records import CaseScores, Kind, Run, ScoreColumns
 from workbench.stats.gates import GateReport
 from workbench.stats.paired import PairedComparison, compare_paired
 from workbench.stats.power import suite_sees
 from workbench.stats.ranking import Ranking, rank_variants
+from workbench.stats.reduce import Scores
 from workbench.stats.summary import VariantSummary, summarise
 from workbench.stats.verdict import verdict_sentence
 from workbench.store.casequeries import same_answers
+from workbench.store.grouped import case_scores
 from workbench.store.runs import Usage, VariantRow, get_run, run_scorers, run_variants, score_columns, usage
 from workbench.views.format import one_line
 from workbench.views.ranking import standing
@@ -26,6 +28,9 @@ FEWEST_RANKED = 3
 """Of two, the comparison says all."""
 NOTHING: Mapping[str, Any] = {"ranking": None, "sees": None, "standing": ""}
 """Of ranking and power where data were reused, or said themselves when to stop."""
+
+
+Columns = TypeVar("Columns", ScoreColumns, CaseScores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +88,7 @@ def load_view(
     it the first run's header counts, else its first variant. The margin is the header's. Raises UnknownName
     for a run or the reference, UseError where runs have scorers of one name, but different kinds."""
     view = load_frame(connection, run_id, reference)
-    found = [
-        load_scorer(connection, view, load_columns(connection, view, name), confidence)
-        for name in scorer_names(connection, view)
-    ]
+    found = [load_scorer(connection, view, scores, confidence) for scores in load_scores(connection, view)]
     return replace(view, scorers=tuple(found))
 
 
@@ -113,13 +115,33 @@ def scorer_names(connection: Any, view: RunView) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable((n for n, _ in run_scorers(connection, r.id)) for r in view.runs)))
 
 
+def load_scores(connection: Any, view: RunView) -> list[CaseScores]:
+    """All scorers' scores of the view's runs, in the suites' order. Raises UseError where a kind differs between
+    them."""
+    parts = [case_scores(connection, run.id) for run in view.runs]
+    if len(parts) == 1:
+        return list(parts[0].values())
+    variants = [v.id for v in view.variants]
+    return [
+        side_by_side(
+            [
+                part[name] if name in part else case_scores(connection, run.id, name)[name]
+                for run, part in zip(view.runs, parts, strict=True)
+            ],
+            variants,
+        )
+        for name in dict.fromkeys(chain.from_iterable(parts))
+    ]
+
+
 def load_columns(connection: Any, view: RunView, scorer: str) -> ScoreColumns:
-    """One scorer's scores of all the view's runs. Raises UseError where its kind differs between them."""
+    """One scorer's scores of all the view's runs, one by one: for what looks at single repeats. Raises UseError where
+    its kind differs between them."""
     parts = [score_columns(connection, run.id, scorer) for run in view.runs]
     return side_by_side(parts, [v.id for v in view.variants]) if len(parts) > 1 else parts[0]
 
 
-def load_scorer(connection: Any, view: RunView, columns: ScoreColumns, confidence: float = 0.95) -> ScorerView:
+def load_scorer(connection: Any, view: RunView, columns: Scores, confidence: float = 0.95) -> ScorerView:
     """What one scorer found, against the view's reference by its margin."""
     margin = float(view.run.header.get("margin") or MARGIN)
     shown = scorer_view(columns, view.labels, view.reference, margin, confidence)
@@ -129,7 +151,7 @@ def load_scorer(connection: Any, view: RunView, columns: ScoreColumns, confidenc
 
 
 def scorer_view(
-    columns: ScoreColumns, labels: Mapping[str, str], reference: str | None, margin: float, confidence: float
+    columns: Scores, labels: Mapping[str, str], reference: str | None, margin: float, confidence: float
 ) -> ScorerView:
     """Summaries, comparisons and sentence of one scorer's columns."""
     summaries = tuple(summarise(columns, confidence))
@@ -158,7 +180,9 @@ def _unchanged(view: ScorerView, reused: set[str], labels: Mapping[str, str]) ->
     if not reused:
         return view
     rows = tuple(
-        replace(row, verdict="unchanged, not measured again", cases_needed=None) if row.variant in reused else row
+        replace(row, verdict="unchanged, not measured again", cases_needed=None, effect=None)
+        if row.variant in reused
+        else row
         for row in view.comparisons
     )
     sentence = one_line(verdict_sentence(view.name, view.summaries, rows, labels))
@@ -196,10 +220,11 @@ def _as_looked_at(row: PairedComparison, standing: Mapping[str, Any], facts: Map
         confidence=facts["confidence"],
         interval_method="repeated, group-sequential",
         test_method="",
+        effect=None,
     )
 
 
-def side_by_side(parts: Sequence[ScoreColumns], variants: Sequence[str]) -> ScoreColumns:
+def side_by_side(parts: Sequence[Columns], variants: Sequence[str]) -> Columns:
     """The columns of several runs as those of one; `variants` are the new ids of all their variants in order.
 
     Raises UseError where the kinds differ."""
@@ -220,7 +245,8 @@ def side_by_side(parts: Sequence[ScoreColumns], variants: Sequence[str]) -> Scor
         case += [case_at[part.cases[i]] for i in part.case]
         value += [float(labels.index(part.labels[int(x)])) for x in part.value] if part.labels else part.value
         start += len(part.variants)
-    return ScoreColumns(
+    return replace(
+        _together(parts),
         scorer=scored[0].scorer,
         kind=scored[0].kind,
         variants=tuple(variants),
@@ -228,10 +254,24 @@ def side_by_side(parts: Sequence[ScoreColumns], variants: Sequence[str]) -> Scor
         clusters=tuple(clusters[c] for c in cases),
         variant=variant,
         case=case,
-        repeat=list(chain.from_iterable(part.repeat for part in parts)),
         value=value,
         missing=tuple(chain.from_iterable(part.missing or (0,) * len(part.variants) for part in parts)),
         labels=tuple(labels),
+    )
+
+
+def _together(parts: Sequence[Columns]) -> Columns:
+    """The first part, with what the two sorts of columns do not share taken from all parts."""
+    first = parts[0]
+    if isinstance(first, ScoreColumns):
+        return replace(first, repeat=list(chain.from_iterable(part.repeat for part in parts)))
+    filled = [part for part in parts if len(part.value)] or [first]
+    return replace(
+        first,
+        count=list(chain.from_iterable(part.count for part in parts)),
+        lowest=min(part.lowest for part in filled),
+        highest=max(part.highest for part in filled),
+        zero_or_one=all(part.zero_or_one for part in parts),
     )
 
 

@@ -82,6 +82,12 @@ def compare_table(view: RunView, scorer: ScorerView) -> Table:
     return table
 
 
+def effect_lines(view: RunView, scorer: ScorerView) -> list[Text]:
+    """How large each difference is beside its own spread, a line a variant."""
+    told = [(view.labels[row.variant], f.effect(row)) for row in scorer.comparisons]
+    return [Text(f"effect of {f.one_line(label)}: {effect}", "dim") for label, effect in told if effect]
+
+
 def runs_table(runs: Iterable[Run]) -> Table:
     """Runs, one a line."""
     table = _table(None)

@@ -7,7 +7,7 @@ no data.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.engines.llama import library
+from workbench.engines.llama.adapters import Adapter, apply_adapters, free_adapters, load_adapters
 from workbench.errors import EngineError
 from workbench.records import EMPTY
 
@@ -38,20 +39,30 @@ class Shape:
 
 
 class Context:
-    """Weights, cache and batch; `close` frees all. Raises EngineError where the model can't be loaded."""
+    """Weights with their adapters, cache and batch; `close` frees all. Raises EngineError where the model can't be
+    loaded, or an adapter doesn't fit it."""
 
-    def __init__(self, path: Path, shape: Shape, changes: Mapping[str, Any] = EMPTY) -> None:
+    def __init__(
+        self, path: Path, shape: Shape, changes: Mapping[str, Any] = EMPTY, adapters: Sequence[Adapter] = ()
+    ) -> None:
         self.lib = lib = library.load()
         self.cells, self.batch, self.sequences = shape.cells, shape.batch, shape.sequences
         self._model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
         if not self._model:
             raise EngineError(f"{path} cannot be loaded: {library.explain()}")
-        self.handle = lib.llama_init_from_model(self._model, _params(lib, shape, changes))
-        if not self.handle:
-            lib.llama_model_free(self._model)
-            raise EngineError(
-                f"no memory for {shape.cells} tokens of context: {library.explain()}; set a smaller `context`"
-            )
+        self.handle: Any = None
+        self._adapters: list[Any] = []
+        try:
+            self._adapters = load_adapters(self._model, adapters)
+            self.handle = lib.llama_init_from_model(self._model, _params(lib, shape, changes))
+            if not self.handle:
+                raise EngineError(
+                    f"no memory for {shape.cells} tokens of context: {library.explain()}; set a smaller `context`"
+                )
+            apply_adapters(self.handle, self._adapters, adapters)
+        except EngineError:
+            self.close()
+            raise
         self._memory = lib.llama_get_memory(self.handle)
         self.vocabulary_size: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
         self.candidates = Candidates(lib, SHORTLIST)
@@ -61,8 +72,10 @@ class Context:
     def close(self) -> None:
         if self.handle:
             self.lib.llama_free(self.handle)
+        if self._model:
+            free_adapters(self._adapters)
             self.lib.llama_model_free(self._model)
-            self.handle = None
+        self.handle, self._model, self._adapters = None, None, []
 
     def add(self, token: int, position: int, sequence: int | None, wanted: bool) -> int:
         """Adds a token to the batch; returns its entry. Logits can be had of it only where `wanted`."""

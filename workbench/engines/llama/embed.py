@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.engines.llama.adapters import Adapter
 from workbench.engines.llama.context import Context, Shape
 
 POOLING = {"mean": 1, "cls": 2, "last": 3}
@@ -18,11 +19,11 @@ POOLING = {"mean": 1, "cls": 2, "last": 3}
 class Embedder:
     """A model opened to embed; `close` frees it. `pooling` None: the model's own. Raises EngineError."""
 
-    def __init__(self, path: Path, shape: Shape, pooling: str | None) -> None:
+    def __init__(self, path: Path, shape: Shape, pooling: str | None, adapters: Sequence[Adapter] = ()) -> None:
         changes: dict[str, Any] = {"embeddings": True, "kv_unified": True}
         if pooling is not None:
             changes["pooling_type"] = POOLING[pooling]
-        self._context = Context(path, shape, changes)
+        self._context = Context(path, shape, changes, adapters)
 
     def close(self) -> None:
         self._context.close()

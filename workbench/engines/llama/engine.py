@@ -23,6 +23,7 @@ import psutil
 
 from workbench.engines.base import Capabilities, Piece, Requests, Speed, failed
 from workbench.engines.llama import chat, files, library, quantise
+from workbench.engines.llama.adapters import read_adapters
 from workbench.engines.llama.answer import MOST_LOGPROBS, Answer, Choice
 from workbench.engines.llama.context import Context, Shape
 from workbench.engines.llama.embed import POOLING, Embedder
@@ -47,8 +48,9 @@ MOST_AT_ONCE = 20_000
 """Requests taken together."""
 IDLE_SECONDS = 0.2
 """How long to wait for requests at a time when there is nothing to do."""
-_SETTINGS: dict[str, type[str] | type[int]] = {
+_SETTINGS: dict[str, type[str] | type[int] | type[list[Json]]] = {
     "path": str,
+    "lora": list,
     "quantise": str,
     "context": int,
     "threads": int,
@@ -63,8 +65,8 @@ _SETTINGS: dict[str, type[str] | type[int]] = {
 class LlamaEngine:
     """A GGUF model. Settings: `path` (see `files.find`), `quantise`, `context` (tokens), `threads`,
     `batch` (prompt tokens evaluated at once), `seed` (for requests that bring none), `exact`, and `raw`
-    (the messages' texts, a line apart, without the chat template); in workbench.yaml `threads`, `batch`,
-    `seed` and `exact` stand under `options`.
+    (the messages' texts, a line apart, without the chat template), `lora` (see `adapters`); in workbench.yaml
+    `threads`, `batch`, `seed` and `exact` stand under `options`.
 
     Raises ModelError for a wrong setting, a missing or damaged file, or where llama-cpp-python is missing.
     """
@@ -76,6 +78,7 @@ class LlamaEngine:
         self._settings = _checked(model)
         self._form = quantise.check_format(model.settings["quantise"]) if "quantise" in model.settings else None
         self._source = files.find(self._settings)
+        self._adapters = read_adapters(self._settings)
         self.vocabulary = Vocabulary(self._source)
         self._context: Context | None = None
         self._scheduler: Scheduler[Answer] | None = None
@@ -88,8 +91,12 @@ class LlamaEngine:
         settings = _checked(model)
         path = files.find(settings, download=False)
         form = quantise.check_format(settings["quantise"]) if "quantise" in settings else None
-        vocabulary = Vocabulary(path)
-        return {**described(path, vocabulary, form), "context": _context_size(settings, vocabulary)}
+        vocabulary, adapters = Vocabulary(path), [adapter.shown for adapter in read_adapters(settings)]
+        return {
+            **described(path, vocabulary, form),
+            "adapters": adapters,
+            "context": _context_size(settings, vocabulary),
+        }
 
     @cached_property
     def path(self) -> Path:
@@ -121,6 +128,7 @@ class LlamaEngine:
     @cached_property
     def identity(self) -> str:
         ways = "".join(f" {name}" for name in ("exact", "raw") if self._settings.get(name))
+        ways += "".join(f" {adapter.identity}" for adapter in self._adapters)
         return f"gguf:{files.sha256(self.path)} llama-cpp-python:{library.installed_version()}{ways}"
 
     def check_params(self, params: Mapping[str, Json]) -> None:
@@ -136,7 +144,8 @@ class LlamaEngine:
 
     def describe(self) -> dict[str, object]:
         """Loads no weights and makes no quantisation."""
-        return {**described(self._source, self.vocabulary, self._form), "context": self._tokens_at_most}
+        known = described(self._source, self.vocabulary, self._form)
+        return {**known, "adapters": [a.shown for a in self._adapters], "context": self._tokens_at_most}
 
     def generate(self, requests: Requests) -> Iterator[Piece | Output]:
         """All requests that are at hand are answered together; see `engines.base.Engine`."""
@@ -207,7 +216,7 @@ class LlamaEngine:
     def _opened(self) -> Scheduler[Answer]:
         if self._context is None or self._scheduler is None:
             counters = self._scheduler.counters if self._scheduler else Counters()
-            self._context = Context(self.path, self._shape)
+            self._context = Context(self.path, self._shape, adapters=self._adapters)
             self._scheduler = Scheduler(self._context, BRANCHES, counters)
         return self._scheduler
 
@@ -276,7 +285,7 @@ class LlamaEngine:
                 message = f"the text has {len(tokens)} tokens; at most {self._shape.batch} can be embedded at once"
                 yield failed(request, "too_long", message)
         if fit:
-            with closing(Embedder(self.path, self._shape, self._pooling or None)) as embedder:
+            with closing(Embedder(self.path, self._shape, self._pooling or None, self._adapters)) as embedder:
                 vectors = embedder.embed([tokens for _, tokens in fit])
                 for (request, tokens), vector in zip(fit, vectors, strict=True):
                     yield Output(request.id, prompt_tokens=len(tokens), cost=0.0, extra={"embedding": vector.tolist()})
@@ -363,6 +372,6 @@ def _checked(model: Model) -> Mapping[str, Json]:
             raise ModelError(f"model '{model.alias}': '{name}' is {value!r}; it has to be of type {wanted.__name__}")
         if name == "pooling" and value not in POOLING:
             raise ModelError(f"model '{model.alias}': 'pooling' is '{value}'; it has to be one of {', '.join(POOLING)}")
-        if name in ("context", "threads", "batch") and int(value) < 1:
+        if name in ("context", "threads", "batch") and isinstance(value, int) and value < 1:
             raise ModelError(f"model '{model.alias}': '{name}' is {value}; it has to be at least 1")
     return model.settings

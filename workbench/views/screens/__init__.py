@@ -37,6 +37,7 @@ STYLE = """<style>
 [data-testid=stMultiSelect] [data-tag] { background: #2f6690 !important }
 [data-testid^=stBaseButton-primary] { background: #2f6690 !important; border-color: #2f6690 !important }
 [data-testid=stMultiSelect] [data-tag] * { color: white !important }
+button kbd { color: inherit !important; opacity: 1 !important }
 </style>"""
 """Ours, and constant: less air above the title; words that differ (`board.diff_html`) and foreign Markdown, never wider
 than their place; and those of Streamlit's colours that are too pale to read."""

@@ -37,6 +37,8 @@ def unsafe_settings() -> list[str]:
         found.append("XSRF protection is off (`--server.enableXsrfProtection=true`)")
     if not st.get_option("server.enableCORS"):
         found.append("pages of other hosts may connect (`--server.enableCORS=true`)")
+    if not st.get_option("client.disableDataExport"):
+        found.append("tables could be saved with live formulas (`--client.disableDataExport=true`)")
     if st.get_option("server.address") not in LOCAL and not os.environ.get(TOKEN):
         found.append("other machines can reach it and no token is asked (`--server.address=127.0.0.1`)")
     return found

@@ -16,7 +16,14 @@ from workbench.store.overview import RunFilter, RunHead, run_heads
 from workbench.store.runs import get_run
 from workbench.views import format as f
 from workbench.views.model import RunView
-from workbench.views.screens import compare_axes, compare_cases, compare_notes, compare_outputs, compare_scores
+from workbench.views.screens import (
+    compare_axes,
+    compare_cases,
+    compare_notes,
+    compare_outputs,
+    compare_parallel,
+    compare_scores,
+)
 from workbench.views.screens.loaded import Shown, load_shown, with_reference
 from workbench.views.screens.page import (
     choose,
@@ -35,6 +42,7 @@ MOST_SIDE_BY_SIDE = 6
 PARTS: Mapping[str, tuple[str, Callable[[Any, Shown, str], None]]] = {
     "scores": ("Scores", compare_scores.show_scores),
     "axes": ("Axes", compare_axes.show_axes),
+    "parallel": ("All axes", compare_parallel.show_parallel),
     "price": ("Quality and price", compare_axes.show_price),
     "cases": ("Cases", compare_cases.show_cases),
     "outputs": ("Outputs", compare_outputs.show_outputs),

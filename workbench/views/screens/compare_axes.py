@@ -1,4 +1,4 @@
-"""Compare, axes: a heat map over two axes, a curve along a number, and what quality costs."""
+"""Compare, axes: a heat map over two axes, a curve along a number, which axis matters, and what quality costs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import streamlit as st
 from workbench.records import Json
 from workbench.stats.summary import VariantSummary
 from workbench.views import format as f
+from workbench.views.axes import axes_view, importance_rows, slope_line
 from workbench.views.board import axes_of, is_numeric, pareto_front, spending
 from workbench.views.model import ScorerView
 from workbench.views.screens.compare_scores import GREY, MARK, table, value_scale, variant_label
-from workbench.views.screens.loaded import Shown, part
+from workbench.views.screens.loaded import Shown, columns, part
 from workbench.views.screens.page import choose, exports, plain_text
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
@@ -48,6 +49,23 @@ def show_axes(connection: Any, shown: Shown, scorer: str) -> None:
         st.altair_chart(_curves(found, axes, x, y), width="stretch")
     listed = [{"across": r["x"], "down": r["y"], "mean": r["mean"], "variants": r["variants"]} for r in rows]
     exports(lambda: listed, "axes")
+    _importance(connection, shown, scorer)
+
+
+def _importance(connection: Any, shown: Shown, scorer: str) -> None:
+    """How much of what variants differ in stands on each axis, and on two together."""
+    stopped = bool(shown.view.run.header.get("stopping"))
+    found = axes_view(columns(connection, shown, scorer), shown.view.variants, stopped)
+    st.subheader("Which axis matters")
+    if found.why:
+        plain_text(found.why)
+        return
+    st.caption("Shares of the variance between variants; p is corrected for the rows of the table.")
+    rows = importance_rows(found)
+    table(rows)
+    for one in found.curves:
+        plain_text(slope_line(found, one))
+    exports(lambda: rows, "importance", "Importance")
 
 
 def _cells(summaries: Sequence[VariantSummary], axes: Mapping[str, list[Json]], x: str, y: str) -> list[dict[str, Any]]:

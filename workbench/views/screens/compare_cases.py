@@ -16,8 +16,8 @@ from workbench.store.overview import case_tags
 from workbench.views import format as f
 from workbench.views.board import case_values
 from workbench.views.screens.compare_scores import ROW, variant_label
-from workbench.views.screens.loaded import Shown, columns
-from workbench.views.screens.page import choose, exports, go_to, page_number, pager
+from workbench.views.screens.loaded import Shown, columns, near_duplicates
+from workbench.views.screens.page import choose, exports, go_to, page_number, pager, plain_text
 
 PAGE = 25
 ORDERS = {
@@ -28,7 +28,11 @@ ORDERS = {
     "flaky": "repeats differ most",
 }
 FIGURES = {"hardest": "mean", "spread": "spread", "reference": "largest difference", "flaky": "chance to differ"}
+NOTES = {"suspicious": "surprise, bits", "duplicates": "alike with (cases)"}
 ALL = ""
+SUSPICIOUS, DUPLICATES = "suspicious", "duplicates"
+KEPT = {ALL: "all", SUSPICIOUS: "suspicious", DUPLICATES: "near-duplicates"}
+"""Which cases are shown, by the name in the address."""
 
 
 def show_cases(connection: Any, shown: Shown, scorer: str) -> None:
@@ -41,27 +45,69 @@ def show_cases(connection: Any, shown: Shown, scorer: str) -> None:
         return
     view, tags = shown.view, case_tags(connection, [run.id for run in shown.view.runs])
     with st.container(horizontal=True):
+        kept = choose("Cases", "only", KEPT, ALL)
         order = choose("Order", "order", ORDERS, "suite")
         names = sorted({tag for own in tags.values() for tag in own})
         tag = choose("Tag", "tag", {ALL: "any"} | {name: f.one_line(name) for name in names}, ALL) if names else ALL
     values = case_values(found)
     at, figures = _ordered(values, order, _reference_at(found, view.reference))
+    notes = _noted(connection, shown, found, values, kept)
     wanted = [i for i, case in enumerate(at) if not tag or tag in tags.get(found.cases[case], ())]
+    if notes is not None:
+        place = {case: i for i, case in enumerate(notes)}
+        wanted = [i for i in wanted if int(at[i]) in place]
+        if order == "suite":
+            wanted.sort(key=lambda i: place[int(at[i])])
+    labels = {v.id: variant_label(view, v.id) for v in view.variants}
+
+    def line(i: int) -> dict[str, Any]:
+        row = _row(found, values, int(at[i]), (FIGURES.get(order), figures[i]), labels)
+        return row if notes is None else {"case": row.pop("case"), NOTES[kept]: notes[int(at[i])], **row}
+
     page = page_number()
     here = wanted[page * PAGE : (page + 1) * PAGE]
-    labels = {v.id: variant_label(view, v.id) for v in view.variants}
-    rows = [_row(found, values, int(at[i]), (FIGURES.get(order), figures[i]), labels) for i in here]
+    rows = [line(i) for i in here]
     if not rows:
-        st.info("No case is so." if order in FIGURES else "No case here.")
+        st.info("No case is so." if order in FIGURES or kept else "No case here.")
         return
     st.caption(f"{f.plural(len(wanted), 'case')}. Choose a row to see its outputs.")
     ids = [found.cases[at[i]] for i in here]
     _grid(rows, ids)
     pager(page, PAGE, len(wanted) > (page + 1) * PAGE, "cases")
-    exports(
-        lambda: [_row(found, values, int(at[i]), (FIGURES.get(order), figures[i]), labels) for i in wanted],
-        f"cases {scorer} {order}",
-    )
+    exports(lambda: [line(i) for i in wanted], f"cases {scorer} {kept or order}")
+
+
+def _noted(connection: Any, shown: Shown, found: ScoreColumns, values: CaseValues, kept: str) -> dict[int, str] | None:
+    """The cases that are kept, by position and in the order of what stands out most, each with why; None: all."""
+    if kept == SUSPICIOUS:
+        return _suspicious(found, values)
+    return _duplicates(connection, shown, found) if kept == DUPLICATES else None
+
+
+def _suspicious(found: ScoreColumns, values: CaseValues) -> dict[int, str]:
+    if found.kind == "number":
+        st.info("This scorer gives numbers, of which none is a failure; choose another scorer.")
+        return {}
+    strong = kernels.strong_variants(values)
+    weak = f"No variant has a mean of at least {kernels.STRONG:g}, so none can tell."
+    told = f"Suspicious are cases that all of {f.plural(len(strong), 'strong variant')} fail: look at what they expect."
+    plain_text(told if len(strong) else weak)
+    at, bits = kernels.suspicious(values, strong)
+    return {int(case): f.number(float(surprise)) for case, surprise in zip(at, bits, strict=True)}
+
+
+def _duplicates(connection: Any, shown: Shown, found: ScoreColumns) -> dict[int, str]:
+    """Each group's cases one after the other; the groups of several runs come after each other, each case once."""
+    at = {case: i for i, case in enumerate(found.cases)}
+    notes: dict[int, str] = {}
+    for run in shown.view.runs:
+        told = near_duplicates(connection, shown, run.id)
+        plain_text(told.note)
+        for group in told.groups:
+            for case in group:
+                if case in at:
+                    notes.setdefault(at[case], f"{f.one_line(group[0])} ({len(group)})")
+    return notes
 
 
 def _reference_at(found: ScoreColumns, reference: str | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from typing import Any
 
 import streamlit as st
@@ -11,7 +12,7 @@ import streamlit as st
 from workbench.store.notes import Note, add_note, delete_note, list_notes, pin_note
 from workbench.views import format as f
 from workbench.views.screens.loaded import Shown
-from workbench.views.screens.page import errors_shown, go_to, open_database, plain_text
+from workbench.views.screens.page import errors_shown, exports, go_to, open_database, plain_text
 
 MOST_CHARS = 10_000
 
@@ -24,6 +25,8 @@ def show_notes(connection: Any, shown: Shown, _scorer: str) -> None:
         st.info("No notes yet. A note is kept in the project's store; a pinned one marks its run in the list of runs.")
     for note in notes:
         _note(note, len(runs) > 1)
+    if notes:
+        exports(lambda: [asdict(note) for note in notes], "notes")
 
 
 def note_form(runs: Sequence[str], case: str) -> None:

@@ -18,7 +18,17 @@ from workbench.views.board import diff_html, word_diff
 from workbench.views.model import RunView
 from workbench.views.screens.compare_notes import note_form
 from workbench.views.screens.loaded import Shown
-from workbench.views.screens.page import block, choose, go_to, page_number, pager, plain_text, safe_markdown, switch
+from workbench.views.screens.page import (
+    block,
+    choose,
+    exports,
+    go_to,
+    page_number,
+    pager,
+    plain_text,
+    safe_markdown,
+    switch,
+)
 
 MOST_OUTPUTS = 50
 """On the page at a time."""
@@ -59,7 +69,17 @@ def show_outputs(connection: Any, shown: Shown, _scorer: str) -> None:
                     _trial(trial, len(trials) > 1, against, markdown)
     pager(page, MOST_OUTPUTS, len(rows) > MOST_OUTPUTS, "outputs")
     if rows:
+        exports(lambda: [_output_row(row, labels) for row in rows[:MOST_OUTPUTS]], f"outputs {case}")
         _whole(rows[:MOST_OUTPUTS], view)
+
+
+def _output_row(row: TrialRow, labels: Mapping[str, str]) -> dict[str, object]:
+    """An output in full, for a file."""
+    told: dict[str, object] = {"case": row.case_id, "variant": labels[row.variant_id], "repeat": row.repeat + 1}
+    if row.output is not None:
+        failure = row.output.failure
+        told |= {"output": row.output.text, "failed": f"{failure.kind}: {failure.message}" if failure else ""}
+    return told | {score.scorer: score.value for score in row.scores}
 
 
 def _rows(connection: Any, view: RunView, case: str, page: int) -> list[TrialRow]:

@@ -5,10 +5,8 @@ A draft lives in the session, beside the widgets: it survives a visit to another
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,6 @@ from workbench.errors import SuiteError, WorkbenchError
 from workbench.records import Case, Input, Json, Prompt
 from workbench.views import format as f
 from workbench.views.screens.page import choose, go_to, literal, plain_text
-from workbench.views.write import csv_cell
 
 TYPED = "typed"
 """In place of a suite's name: the inputs are typed here."""
@@ -184,16 +181,6 @@ def short(revision: str | None) -> str:
 def block(text: str, language: str | None = None) -> None:
     """Foreign text with every space and newline that it has."""
     st.code(f"\n{f.printable(text)}\n", language=language, wrap_lines=True)
-
-
-def table_csv(rows: Sequence[Mapping[str, object]]) -> str:
-    """A table as it is shown, guarded against what a spreadsheet would compute."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    if rows:
-        writer.writerow(map(csv_cell, rows[0]))
-    writer.writerows([csv_cell(value) for value in row.values()] for row in rows)
-    return buffer.getvalue()
 
 
 def did(message: str) -> None:

@@ -15,11 +15,13 @@ from workbench.store.overview import RunFilter, RunHead, open_runs, references, 
 from workbench.views import format as f
 from workbench.views.journey import Finding, RunStanding, changes, run_standing, undecided
 from workbench.views.screens.compare_scores import GREY, table, value_scale
-from workbench.views.screens.loaded import KEPT_SECONDS, load_shown, part, run_columns, stamp
+from workbench.views.screens.loaded import KEPT_SECONDS, load_shown, part, run_scores, stamp
 from workbench.views.screens.page import (
     choose,
+    choose_several,
     errors_shown,
     exports,
+    go_to,
     literal,
     open_screen,
     open_store,
@@ -28,6 +30,8 @@ from workbench.views.screens.page import (
 )
 
 MOST_RUNS = 300
+MOST_OPENED = 6
+CHART = "journey chart"
 MOST_SUITES = 6
 """Of which the newest runs are looked at for what got worse and what is open."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b04a8b", "#6b7680")
@@ -79,22 +83,29 @@ def _picture(connection: Any, heads: list[RunHead], scorer: str, value: str, bes
         st.info("No run has this to show; choose another scorer, suite or value.")
         return
     share = value == "mean" and "number" not in kinds
-    event: Any = st.altair_chart(
+    st.altair_chart(
         _chart(rows, share, f.one_line(scorer) if value == "mean" else VALUES[value]), width="stretch",
-        on_select="rerun", selection_mode="picked", key="journey chart",
+        on_select=_take_points, selection_mode="picked", key=CHART,
     )  # fmt: skip
-    runs = list(dict.fromkeys(point["run"] for point in event["selection"].get("picked", [])))
-    with st.container(horizontal=True, vertical_alignment="center"):
-        several = len(runs) > 1
-        if st.button(f"Compare {len(runs)} runs" if several else "Open the run", disabled=not 0 < len(runs) <= 6):
-            open_screen("compare", runs=",".join(runs), scorer=scorer)
-        st.caption("Click a point to choose its run, with Shift a second one.")
+    titles = {row["run"]: f"{row['order']}: {row['suite']} · {row['started']} · {row['run']}" for row in reversed(rows)}
+    runs = choose_several(
+        "Chosen runs", "picked", titles, [], help="Click a point, with Shift a second one; or choose here with keys."
+    )
+    several = len(runs) > 1
+    if st.button(f"Compare {len(runs)} runs" if several else "Open the run", disabled=not 0 < len(runs) <= MOST_OPENED):
+        open_screen("compare", runs=",".join(runs), scorer=scorer)
     if best and value == "mean":
         st.caption("The best of several variants was chosen after looking, so its score flatters.")
+    listed = [{name: row[name] for name in ("run", "suite", "stage", "variant", "text", "cases")} for row in rows]
     if switch("As a table", "table"):
-        listed = [{name: row[name] for name in ("run", "suite", "stage", "variant", "text", "cases")} for row in rows]
         table(listed)
-        exports(lambda: listed, "journey")
+    exports(lambda: listed, "journey")
+
+
+def _take_points() -> None:
+    """Clicked points are the chosen runs."""
+    points = st.session_state[CHART]["selection"].get("picked", [])
+    go_to("picked", ",".join(dict.fromkeys(point["run"] for point in points)))
 
 
 def _points(
@@ -131,7 +142,7 @@ def _points(
 def _standing(
     key: tuple[str, ...], run: str, reference: str | None, scorer: str, _connection: Any
 ) -> RunStanding | None:
-    return run_standing(_connection, run, reference, run_columns(key, run, scorer, _connection))
+    return run_standing(_connection, run, reference, run_scores(key, run, scorer, _connection))
 
 
 def _chart(rows: list[dict[str, Any]], share: bool, title: str) -> Any:
@@ -232,6 +243,6 @@ def _finding(found: Finding, says: str) -> None:
 @st.cache_resource(ttl=20 * KEPT_SECONDS, max_entries=100, show_spinner=False)
 def _changes(key: tuple[str, ...], older: str, newer: str, scorer: str, _connection: Any) -> Finding | None:
     parts = [
-        run_columns((key[0], own), run, scorer, _connection) for own, run in zip(key[1:], (older, newer), strict=True)
+        run_scores((key[0], own), run, scorer, _connection) for own, run in zip(key[1:], (older, newer), strict=True)
     ]
     return changes(_connection, older, newer, parts)

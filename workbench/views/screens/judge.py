@@ -25,6 +25,7 @@ from workbench.views import format as f
 from workbench.views.screens.page import (
     choose,
     errors_shown,
+    exports,
     go_to,
     literal,
     open_database,
@@ -214,10 +215,19 @@ def _results(run: str, asked: str) -> None:
         st.caption(f"{f.plural(len(votes), 'vote')} by {f.plural(len({v.rater for v in votes}), 'person')}.")
         rows = _pair_rows(votes, variants) if kind == "pair" else _rating_rows(votes, variants, asked)
         st.dataframe(rows, hide_index=True, width="stretch")
+        with st.container(horizontal=True):
+            exports(lambda: rows, f"{run} by eye", "Ranking")
+            exports(lambda: [_vote_row(vote, variants) for vote in votes], f"{run} votes", "Votes")
         _agreement(votes, kind)
         st.button("Write as human labels", key="labels", on_click=_labels, args=(run, kind))
     if message := st.session_state.pop("labels said", None):
         (st.error if message[0] == "error" else st.success)(literal(message[1]))
+
+
+def _vote_row(vote: VoteRow, variants: Mapping[str, VariantRow]) -> dict[str, str]:
+    """A vote for a file; the labels that other commands read are written by the button below."""
+    told = {"rater": vote.rater, "case": vote.case, "said": vote.said, "first": variants[vote.first_variant].label}
+    return told | ({"second": variants[vote.second_variant].label} if vote.second_variant else {})
 
 
 def _sayings(asked: str) -> set[str]:

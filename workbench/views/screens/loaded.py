@@ -15,10 +15,11 @@ from typing import Any
 
 import streamlit as st
 
-from workbench.records import ScoreColumns
+from workbench.records import CaseScores, ScoreColumns
+from workbench.store.grouped import case_scores
 from workbench.store.overview import RunHead, heads_of
-from workbench.store.runs import score_columns
-from workbench.views.model import RunView, ScorerView, load_columns, load_frame, load_scorer, scorer_names
+from workbench.views.cases import DuplicateCases, duplicate_cases
+from workbench.views.model import RunView, ScorerView, load_columns, load_frame, load_scorer, scorer_names, side_by_side
 from workbench.views.screens.page import PROJECT, STORE
 
 KEPT_SECONDS = 60
@@ -59,13 +60,23 @@ def with_reference(shown: Shown, reference: str | None) -> Shown:
 
 
 def columns(connection: Any, shown: Shown, scorer: str) -> ScoreColumns:
-    """One scorer's scores. Raises UseError where its kind differs between the runs."""
+    """One scorer's scores, one by one. Raises UseError where its kind differs between the runs."""
     return _columns(shown.key, scorer, connection, shown.view)
 
 
 def part(connection: Any, shown: Shown, scorer: str) -> ScorerView:
     """What one scorer found, against the reference."""
     return _part(shown.key, scorer, shown.view.reference, connection, shown.view)
+
+
+def near_duplicates(connection: Any, shown: Shown, run: str) -> DuplicateCases:
+    """Cases of one of the runs whose inputs nearly say the same."""
+    return _alike(shown.key, run, connection)
+
+
+@st.cache_resource(ttl=20 * KEPT_SECONDS, max_entries=MOST, show_spinner="Comparing the cases …")
+def _alike(key: tuple[str, ...], run: str, _connection: Any) -> DuplicateCases:
+    return duplicate_cases(_connection, run)
 
 
 @st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner=False)
@@ -80,17 +91,19 @@ def _names(key: tuple[str, ...], _connection: Any, _view: RunView) -> tuple[str,
 
 @st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner="Reading the scores …")
 def _columns(key: tuple[str, ...], scorer: str, _connection: Any, _view: RunView) -> ScoreColumns:
-    if len(_view.runs) == 1:
-        return run_columns(key, _view.run.id, scorer, _connection)
     return load_columns(_connection, _view, scorer)
 
 
 @st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner="Computing …")
 def _part(key: tuple[str, ...], scorer: str, reference: str | None, _connection: Any, _view: RunView) -> ScorerView:
-    return load_scorer(_connection, _view, _columns(key, scorer, _connection, _view))
+    parts = [
+        run_scores((key[0], own), run.id, scorer, _connection) for own, run in zip(key[1:], _view.runs, strict=True)
+    ]
+    scores = side_by_side(parts, [v.id for v in _view.variants]) if len(parts) > 1 else parts[0]
+    return load_scorer(_connection, _view, scores)
 
 
 @st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner=False)
-def run_columns(key: tuple[str, ...], run: str, scorer: str, _connection: Any) -> ScoreColumns:
-    """One run's scores by one scorer; `key` is the run's stamp."""
-    return score_columns(_connection, run, scorer)
+def run_scores(key: tuple[str, ...], run: str, scorer: str, _connection: Any) -> CaseScores:
+    """One run's scores by one scorer, repeats added up; `key` is the run's stamp."""
+    return case_scores(_connection, run, scorer)[scorer]

@@ -18,10 +18,10 @@ from workbench.stats.summary import VariantSummary, summarise
 from workbench.store.grouped import grouped_scores, newest_runs, suites_run, usage_by_model
 from workbench.store.runs import get_run
 from workbench.views import format as f
-from workbench.views.screens.drafts import table_csv
 from workbench.views.screens.page import (
     choose,
     errors_shown,
+    exports,
     literal,
     open_project,
     open_screen,
@@ -58,7 +58,7 @@ def _known(project: Project) -> None:
         "Aliases of `workbench.yaml`, and two that every project has. Speeds are tokens a second measured on this "
         "machine, without the time for loading; of a hosted model network and queue are in them."
     )
-    st.download_button("Models as CSV", table_csv(rows), "models.csv", "text/csv")
+    exports(lambda: rows, "models")
 
 
 def _row(told: Mapping[str, Any], speeds: Mapping[str, object]) -> dict[str, object]:
@@ -101,7 +101,7 @@ def _measured(project: Project) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         titles = {alias: f.one_line(alias) for alias in project.models}
         alias = choose("Model", "model", titles, next(iter(titles)))
-        pressed = st.button("Ask and measure", icon=":material/speed:")
+        pressed = st.button("Ask and measure")
     model = project.models[alias]
     if pressed:
         with st.spinner("The model is loaded, asked one short question and timed; a large file takes minutes."):
@@ -132,6 +132,7 @@ def _told(check: Check, when: str) -> None:
             for speed in check.speeds
         ]
         st.dataframe(rows, hide_index=True, width="content")
+        exports(lambda: rows, "speeds", "Speeds")
         plain_text(check.advice)
 
 
@@ -205,7 +206,7 @@ def _ranks(
         "The newest run of the suite. A case counts once, with the mean of a model's prompts, parameters and repeats."
     )
     with st.container(horizontal=True):
-        st.download_button("Ranking as CSV", table_csv(rows), "ranking.csv", "text/csv")
+        exports(lambda: rows, "ranking", "Ranking")
         if st.button("Open the run"):
             open_screen("compare", runs=run)
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -145,15 +146,18 @@ def block(text: str, limit: int) -> None:
     st.code(f"\n{printable(shorten(text, limit))}\n", language=None, wrap_lines=True)
 
 
-def exports(rows: Callable[[], Rows], name: str) -> None:
-    """Buttons that give what is shown as files, made when they are asked for."""
+def exports(rows: Callable[[], Rows], name: str, what: str = "") -> None:
+    """Buttons that give what is shown as files, made when they are asked for; `what` tells several apart."""
+    forms = (("CSV", "csv", "text/csv", csv_table), ("Markdown", "md", "text/markdown", markdown_table))
     with st.container(horizontal=True):
-        st.download_button(
-            "CSV", lambda: csv_table(rows()), f"{name}.csv", "text/csv", key=f"csv {name}", type="tertiary"
-        )
-        st.download_button(
-            "Markdown", lambda: markdown_table(rows()), f"{name}.md", "text/markdown", key=f"md {name}", type="tertiary"
-        )
+        for form, ending, mime, written in forms:
+            label = f"{what} as {form}" if what else form
+            file = f"{name.replace('/', '-')}.{ending}"
+            st.download_button(label, partial(_made, written, rows), file, mime, key=f"{file} file", type="tertiary")
+
+
+def _made(written: Callable[[Rows], str], rows: Callable[[], Rows]) -> str:
+    return written(rows())
 
 
 def go_to(name: str, value: str, *forget: str) -> None:

@@ -30,6 +30,7 @@ from workbench.views.screens.drafts import (
 from workbench.views.screens.engines import playground
 from workbench.views.screens.page import (
     errors_shown,
+    exports,
     go_to,
     literal,
     open_project,
@@ -139,9 +140,8 @@ def _buttons(setting: Setting | None) -> None:
             disabled=not 0 < count <= MOST,
             on_click=attempt,
             args=(_ask, setting),
-            icon=":material/play_arrow:",
         )
-        st.button("Stop", disabled=not running, on_click=partial(playground().stop, running), icon=":material/stop:")
+        st.button("Stop", disabled=not running, on_click=partial(playground().stop, running))
         if count > MOST:
             st.caption(f"That would be {count} answers; at most {MOST} are asked for at once. A sweep takes more.")
 
@@ -185,7 +185,16 @@ def _answers(setting: Setting | None) -> None:
     if not live:
         _grid([_card_of(one) for one in tries])
     if tries:
+        exports(lambda: [_answer_row(one) for one in tries], "answers", "Answers")
         promote(setting, tries)
+
+
+def _answer_row(one: Try) -> dict[str, object]:
+    """A try in full, for a file."""
+    output = one.output
+    told = {"try": one.number, "time": one.time, "prompt": one.prompt, "revision": one.revision, "model": one.model}
+    asked = {"inputs": json.dumps(one.inputs, ensure_ascii=False), "answer": output.text, "problem": _failure(output)}
+    return {**told, **asked, "seconds": output.seconds, "cost": output.cost}
 
 
 def _stream(going: bool) -> None:
@@ -306,6 +315,7 @@ def _past_tries() -> None:
             st.button("Newer", disabled=not page, on_click=go_to, args=("page", str(page)))
             st.text(f"{page * PAGE + 1} to {page * PAGE + len(tries)} of {count:,}")
             st.button("Older", disabled=(page + 1) * PAGE >= count, on_click=go_to, args=("page", str(page + 2)))
+    exports(lambda: rows, "tries")
 
 
 def _page() -> int:

@@ -17,8 +17,8 @@ from workbench.stats.summary import summarise
 from workbench.store.database import Database
 from workbench.store.grouped import grouped_scores, newest_runs
 from workbench.views import format as f
-from workbench.views.screens.drafts import attempt, did, short, table_csv
-from workbench.views.screens.page import choose, errors_shown, open_database
+from workbench.views.screens.drafts import attempt, did, short
+from workbench.views.screens.page import choose, errors_shown, exports, open_database
 
 SCORED = 20
 """Revisions whose scores are read."""
@@ -58,7 +58,7 @@ def _revisions(library: Library, database: Database, name: str, changes: Sequenc
             "A revision's score is that of the newest run that has it: the mean over its cases with its 95 % interval, "
             "all models and parameters together. Runs may have other cases: compare two in Compare."
         )
-    st.download_button("History as CSV", table_csv(rows), f"{name.replace('/', '-')}-history.csv", "text/csv")
+    exports(lambda: rows, f"{name} history")
 
 
 def _scores(database: Database, name: str) -> tuple[dict[str, tuple[str, int | None, str]], str]:

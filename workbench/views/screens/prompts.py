@@ -35,6 +35,7 @@ from workbench.views.screens.drafts import (
 from workbench.views.screens.engines import playground
 from workbench.views.screens.page import (
     errors_shown,
+    exports,
     go_to,
     literal,
     open_database,
@@ -144,7 +145,7 @@ def _editor(project: Project, library: Library, name: str) -> None:
         _rendered(prompt, filled)
         _variables(prompt)
         _tokens(project, prompt, filled)
-        if st.button("Try it in the playground", icon=":material/forum:"):
+        if st.button("Try it in the playground"):
             open_screen("playground", prompts=name)
 
 
@@ -200,6 +201,7 @@ def _variables(prompt: Prompt) -> None:
         for i in prompt.inputs
     ]
     st.dataframe(rows, hide_index=True, width="stretch")
+    exports(lambda: rows, f"{prompt.name} variables")
 
 
 def _tokens(project: Project, prompt: Prompt, filled: Filled) -> None:

@@ -111,7 +111,7 @@ def _editor(project: Project) -> None:
 
 def _draft(project: Project, chosen: str) -> Draft:
     """The session's draft of that suite, opened anew where another one was edited."""
-    drafts: dict[str, Draft] = st.session_state.setdefault("drafts", {})
+    drafts: dict[str, Draft] = st.session_state.setdefault("suite drafts", {})
     if chosen == NEW_SUITE:
         if chosen not in drafts:
             drafts[chosen] = Draft("", None, NEW, _fresh())
@@ -225,7 +225,7 @@ def _save(project: Project, draft: Draft) -> str:
     shown = save_suite(project, draft.name, draft.text, draft.was)
     draft.was = draft.text
     if st.query_params.get("suite") == NEW_SUITE:
-        drafts = st.session_state["drafts"]
+        drafts = st.session_state["suite drafts"]
         drafts[draft.name] = drafts.pop(NEW_SUITE)
         go_to("suite", draft.name)
     return f"{shown} is saved"
@@ -242,7 +242,7 @@ def _start(project: Project, draft: Draft) -> str:
 
 
 def _forget(draft: Draft) -> None:
-    drafts: dict[str, Any] = st.session_state["drafts"]
+    drafts: dict[str, Any] = st.session_state["suite drafts"]
     for name in [name for name, other in drafts.items() if other is draft]:
         del drafts[name]
 

@@ -15,7 +15,16 @@ from workbench.records import Run
 from workbench.store.runs import get_run
 from workbench.store.standing import Standing, run_of_process, standing
 from workbench.views import format as f
-from workbench.views.screens.page import STORE, errors_shown, literal, open_project, open_screen, open_store, plain_text
+from workbench.views.screens.page import (
+    STORE,
+    errors_shown,
+    exports,
+    literal,
+    open_project,
+    open_screen,
+    open_store,
+    plain_text,
+)
 
 EVERY, EVERY_IDLE, EVERY_LARGE = 1.0, 5.0, 4.0
 """Seconds until the jobs are looked at again: while one is alive, else, and while a run of many trials is alive."""
@@ -71,7 +80,7 @@ def _job(project: Project, connection: Any, job: Job) -> None:
         if doing == "ended" and run.status == "failed":
             plain_text(f.one_line(f.shorten(log_end(project, job).rpartition("\n")[2], 400)))
         if how is not None and how.means:
-            _first_results(how)
+            _first_results(how, run.id)
 
 
 def _run(project: Project, connection: Any, job: Job) -> Run | None:
@@ -142,7 +151,7 @@ def _act(job: str, action: Callable[[Project, Job], None]) -> None:
         st.session_state["job said"] = str(error)
 
 
-def _first_results(how: Standing) -> None:
+def _first_results(how: Standing, run: str) -> None:
     """Means so far, a row a variant, and the newest answers."""
     rows: dict[str, dict[str, str]] = {}
     for m in how.means:
@@ -150,10 +159,18 @@ def _first_results(how: Standing) -> None:
         rows.setdefault(m.variant, {"so far, incomplete": f.one_line(m.variant)})[f.one_line(m.scorer)] = (
             f"{mean} of {m.scores:,}"
         )
-    st.dataframe(list(rows.values()), hide_index=True, width="stretch", height=35 * min(len(rows) + 1, 7) + 3)
+    means = list(rows.values())
+    st.dataframe(means, hide_index=True, width="stretch", height=35 * min(len(rows) + 1, 7) + 3)
     lines = [
         f"{f.one_line(n.variant)} · {f.one_line(n.case)} · "
         + f.one_line(f.shorten(f"failed: {n.failure}" if n.failure else n.text, CELL_CHARS))
         for n in how.newest
     ]
     plain_text("\n".join(lines))
+    newest = [
+        {"variant": n.variant, "case": n.case, "answer": n.text, "failed": n.failure and str(n.failure)}
+        for n in how.newest
+    ]
+    with st.container(horizontal=True):
+        exports(lambda: means, f"{run} so far", "Means so far")
+        exports(lambda: newest, f"{run} newest", "Newest answers")

@@ -1,0 +1,255 @@
+"""LoRA adapters on a local model: the numbers of plain llama.cpp, and base against tuned in one suite."""
+
+from __future__ import annotations
+
+import gc
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from doubles.asking import Row, ask, user
+from doubles.local import model_file
+from doubles.tiny_gguf import WIDTH, _text, _value, write_gguf
+
+from workbench.cli import main
+from workbench.define.project import load_project
+from workbench.engines.llama import LlamaEngine, library
+from workbench.engines.llama.adapters import Adapter
+from workbench.engines.llama.context import Context, Shape
+from workbench.errors import EngineError, ModelError, SuiteError
+from workbench.models import describe_models
+from workbench.records import Model
+from workbench.store import runs
+from workbench.store.database import Database
+
+pytest.importorskip("llama_cpp")
+
+TINY = {"attn_q": (WIDTH, WIDTH), "attn_v": (WIDTH, WIDTH)}
+SMOLLM2 = {"attn_q": (576, 576), "attn_v": (576, 192)}
+"""Inputs and outputs of the matrices."""
+SHAPE = Shape(128, 64, 1, 4)
+PARAMS = {"temperature": 0, "max_tokens": 8}
+
+
+def write_adapter(
+    path: Path, matrices: Mapping[str, tuple[int, int]], *, seed: int = 0, architecture: str = "llama", size: float = 1
+) -> Path:
+    """Random adapters of rank 2 on the first layer's matrices, as llama.cpp's convert_lora_to_gguf.py lays them out."""
+    random, tensors = np.random.default_rng(seed), {}
+    for name, (inputs, outputs) in matrices.items():
+        tensors[f"blk.0.{name}.weight.lora_a"] = random.normal(0, size, (2, inputs)).astype("<f4")
+        tensors[f"blk.0.{name}.weight.lora_b"] = random.normal(0, size, (outputs, 2)).astype("<f4")
+    entries = {"general.type": _value("adapter"), "adapter.type": _value("lora")}
+    entries |= {
+        "general.architecture": _value(architecture),
+        "adapter.lora.alpha": struct.pack("<If", 6, 2.0),
+    }
+    head, offset = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(entries)), 0
+    head += b"".join(_text(key) + value for key, value in entries.items())
+    for name, tensor in tensors.items():
+        head += _text(name) + struct.pack("<IQQIQ", 2, *tensor.shape[::-1], 0, offset)
+        offset += tensor.nbytes
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(head + b"\0" * (-len(head) % 32) + b"".join(t.tobytes() for t in tensors.values()))
+    return path
+
+
+def tuned(path: Path, *adapters: tuple[Path, float], **settings: object) -> Model:
+    lora = [{"file": str(file), "scale": scale} for file, scale in adapters]
+    return Model("tuned", "llama", {"path": str(path), "threads": 1, "context": 128, "lora": lora, **settings})
+
+
+def logits(path: Path, *adapters: Adapter) -> np.ndarray:
+    context = Context(path, SHAPE, adapters=adapters)
+    for position, token in enumerate(range(40, 50)):
+        context.add(token, position, 0, True)
+    context.decode()
+    found = context.row(9).logits.copy()
+    context.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("base", "matrices"),
+    [("tiny", TINY), pytest.param("smollm2", SMOLLM2, marks=pytest.mark.model)],
+)
+def test_logits_are_those_of_plain_llama_cpp(base: str, matrices: dict[str, tuple[int, int]], tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf") if base == "tiny" else model_file("f16")
+    file = write_adapter(tmp_path / "a.gguf", matrices, size=0.3)
+    plain = library.load().Llama(
+        str(path), lora_path=str(file), lora_scale=0.5, n_ctx=128, n_batch=64, n_threads=1, logits_all=True,
+        flash_attn=True, verbose=False,
+    )  # fmt: skip
+    plain.eval(list(range(40, 50)))
+    wanted = np.array(plain.scores[9])
+    plain.close()
+    assert logits(path, Adapter(file, 0.5)) == pytest.approx(wanted, abs=1e-3)
+    bare = logits(path)
+    assert np.abs(bare - wanted).max() > 0.05
+    assert np.array_equal(logits(path, Adapter(file, 0.0)), bare)
+
+
+def test_two_adapters_add_up(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    file = write_adapter(tmp_path / "a.gguf", TINY)
+    assert logits(path, Adapter(file, 0.25), Adapter(file, 0.5)) == pytest.approx(
+        logits(path, Adapter(file, 0.75)), abs=1e-3
+    )
+
+
+def test_content_and_scale_are_part_of_the_identity(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    one = write_adapter(tmp_path / "a.gguf", TINY)
+    same = write_adapter(tmp_path / "b.gguf", TINY)
+    other = write_adapter(tmp_path / "c.gguf", TINY, seed=1)
+    models = [tuned(path), *(tuned(path, (file, 1.0)) for file in (one, same, other)), tuned(path, (one, 0.5))]
+    base, first, copied, different, weaker = (LlamaEngine(model).identity for model in models)
+    assert first == copied and len({base, first, different, weaker}) == 4
+
+
+WRONG = [
+    ("no such file", lambda root: root / "none.gguf", ModelError, "there is no adapter file .*none.gguf"),
+    ("no GGUF", lambda root: root / "text.gguf", ModelError, "text.gguf is not a GGUF file"),
+    ("a model", lambda root: root / "tiny.gguf", EngineError, "tiny.gguf is no LoRA adapter for this model: .*adapter"),
+    (
+        "another architecture",
+        lambda root: write_adapter(root / "x.gguf", TINY, architecture="gpt2"),
+        EngineError,
+        "x.gguf is no LoRA adapter for this model: .*arch",
+    ),
+    (
+        "another shape",
+        lambda root: write_adapter(root / "x.gguf", SMOLLM2),
+        EngineError,
+        "x.gguf is no LoRA adapter for this model: .*shape",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
+def test_what_fits_no_model(make, error, message, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    (tmp_path / "text.gguf").write_text("hello")
+    with pytest.raises(error, match=message) as raised:
+        ask(LlamaEngine(tuned(path, (make(tmp_path), 1.0))), user("hello"))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("x.gguf", "lora holds 'x.gguf'"),
+        ({"file": "x.gguf", "weight": 1}, "lora holds"),
+        ({"file": "x.gguf", "scale": float("nan")}, "the scale of x.gguf is nan"),
+        ({"file": "x.gguf", "scale": True}, "the scale of x.gguf is True"),
+    ],
+)
+def test_wrong_entries(entry: object, message: str, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    with pytest.raises(ModelError, match=message):
+        LlamaEngine(Model("m", "llama", {"path": str(path), "lora": [entry]}))
+
+
+def test_memory_is_flat_and_left_early_all_is_freed(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    file = write_adapter(tmp_path / "a.gguf", {"attn_q": (WIDTH, WIDTH)})
+
+    def switch(times: int) -> int:
+        for i in range(times):
+            engine = LlamaEngine(tuned(path, (file, 1 + i % 3)))
+            answers = engine.generate(Row([user("hello", f"{j}", params=PARAMS, stream=True) for j in range(3)]))
+            next(answers)
+            answers.close()
+            engine.close()
+            assert engine._context is None
+        gc.collect()
+        return psutil.Process().memory_info().rss
+
+    before = switch(30)
+    assert switch(30) - before < 20_000_000
+
+
+PROJECT = """
+models:
+  base: {{engine: llama, path: {path}, context: 128, options: {{threads: 1}}}}
+  tuned: {{engine: llama, path: {path}, context: 128, options: {{threads: 1}}, lora: [{{file: {file}, scale: 0.5}}]}}
+"""
+SUITE = """
+prompts: [p]
+models: [base, tuned]
+params: {temperature: 0, max_tokens: 8}
+exact: true
+scorers: [length]
+cases: {rows: [{id: a, word: hello}, {id: b, word: hello you}, {id: c, word: something else}]}
+"""
+
+
+def project(root: Path, path: Path, file: str) -> Path:
+    for folder in ("prompts", "evals"):
+        (root / folder).mkdir()
+    (root / "workbench.yaml").write_text(PROJECT.format(path=path, file=file))
+    (root / "prompts/p.prompty").write_text("user:\n{{ word }}")
+    (root / "evals/s.yaml").write_text(SUITE)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("base", "matrices"),
+    [("tiny", TINY), pytest.param("smollm2", SMOLLM2, marks=pytest.mark.model)],
+)
+def test_base_and_tuned_in_one_suite(base: str, matrices: dict[str, tuple[int, int]], tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf") if base == "tiny" else model_file("f16")
+    root = tmp_path / "project"
+    root.mkdir()
+    project(root, path, "adapters/a.gguf")
+    write_adapter(root / "adapters/a.gguf", matrices)
+    assert main(["--project", str(root), "run", "s", "--quiet"]) == 0
+    database = Database.open(f"sqlite:///{root}/.workbench/runs.db")
+    with database.read() as connection:
+        found = list(runs.trial_rows(connection, runs.get_run(connection, "latest").id))
+    database.close()
+    texts: dict[str, dict[str, str]] = {}
+    for row in found:
+        assert row.output.failure is None
+        texts.setdefault(row.variant_id, {})[row.case_id] = row.output.text
+    models = load_project(root).models
+    alone = []
+    for alias in ("base", "tuned"):
+        exact = Model(alias, "llama", {**models[alias].settings, "exact": True})
+        engine = LlamaEngine(exact)
+        words = {"a": "hello", "b": "hello you", "c": "something else"}
+        alone.append({i: ask(engine, user(word, params=PARAMS))[0].text for i, word in words.items()})
+        engine.close()
+    assert alone[0] != alone[1]
+    assert sorted(map(repr, map(sorted, (t.items() for t in texts.values())))) == sorted(
+        repr(sorted(t.items())) for t in alone
+    )
+
+
+def test_the_list_of_models_shows_it(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    (tmp_path / "adapters").mkdir()
+    write_adapter(tmp_path / "adapters/a.gguf", TINY)
+    models = load_project(project(tmp_path, path, "adapters/a.gguf")).models
+    shown = {row["alias"]: row["what"] for row in describe_models(models)}
+    assert shown["tuned"] == f"{path} with a.gguf × 0.5" and shown["base"] == str(path)
+
+
+@pytest.mark.parametrize("file", ["../a.gguf", "/etc/passwd", "link.gguf"])
+def test_adapters_lie_inside_the_project(file: str, tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    root.mkdir()
+    write_adapter(tmp_path / "a.gguf", TINY)
+    (root / "link.gguf").symlink_to(tmp_path / "a.gguf")
+    with pytest.raises(SuiteError, match=r"leaves the project folder") as raised:
+        load_project(project(root, tmp_path / "tiny.gguf", file))
+    assert "workbench.yaml" in str(raised.value)
+
+
+def test_only_a_local_model_takes_adapters(tmp_path: Path) -> None:
+    (tmp_path / "workbench.yaml").write_text("models: {a: {engine: echo, lora: [{file: a.gguf}]}}")
+    with pytest.raises(SuiteError, match="models.a has lora: only a local model"):
+        load_project(tmp_path)

@@ -1,0 +1,58 @@
+"""What a suite's gates can't show with so many cases, said before anything is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from workbench.define.baseline import Baseline
+from workbench.define.gates import Gate
+from workbench.stats.gates import cases_to_show, cases_without_one
+
+
+def notes_before(gates: Sequence[Gate], cases: int, repeats: int, baseline: Baseline | None) -> list[str]:
+    """What gates can't show with so many cases, said before anything is asked.
+
+    The spread of paired differences is taken from the baseline (see `_expected_spread`); without one that of
+    0/1 scores at its largest is assumed."""
+    notes = []
+    for gate in gates:
+        alpha = 1 - gate.confidence
+        if gate.rule == "no_worse_than":
+            spread = _expected_spread(baseline, gate.scorer or "", repeats)
+            needed = cases_to_show(spread, gate.bound, alpha)
+            if needed is None:
+                notes.append(f"gate '{gate.name}': a margin of 0 can be shown only by a gain")
+            elif needed > cases:
+                told = f"with {cases:,} cases a margin of {100 * gate.bound:g} points can't be counted on"
+                notes.append(f"gate '{gate.name}': {told}; about {needed:,} are needed to pass where nothing changed")
+        elif gate.measure == "errors" or gate.quantile is not None:
+            needed = cases_without_one(gate.bound if gate.quantile is None else 1 - gate.quantile, alpha)
+            if needed is None:
+                notes.append(f"gate '{gate.name}': no number of cases can show a share of 0; give a bound above it")
+            elif needed > cases:
+                told = f"{cases:,} cases can't show it even where none misses it"
+                notes.append(f"gate '{gate.name}': {told}; {needed:,} are needed")
+    return notes
+
+
+def _expected_spread(baseline: Baseline | None, scorer: str, repeats: int) -> float:
+    """The standard deviation of paired differences to expect where nothing changed.
+
+    From repeats of 0/1 scores: each case's own variance, for the means of both sides. From single scores:
+    that of the case means, which is what pairs with a correlation of 1/2 have; the largest of the variants."""
+    variances = []
+    for i in range(len(baseline.variants)) if baseline and scorer in baseline.scorers else ():
+        assert baseline is not None
+        found = [c.scores[scorer].of[i] for c in baseline.cases.values() if scorer in c.scores]
+        pairs = np.array([of for of in found if of is not None], dtype=float)
+        if len(pairs) < 2:
+            continue
+        means, counts = pairs[:, 0] / pairs[:, 1], pairs[:, 1]
+        if baseline.scorers[scorer] == "pass" and counts.min() > 1:
+            own = means * (1 - means) * counts / (counts - 1)
+            variances.append(float((own * (1 / counts + 1 / repeats)).mean()))
+        else:
+            variances.append(float(means.var(ddof=1)))
+    return float(np.sqrt(max(variances, default=0.25)))

@@ -16,7 +16,7 @@ from doubles.tiny_gguf import WIDTH, _text, _value, write_gguf
 
 from workbench.cli import main
 from workbench.define.project import load_project
-from workbench.engines.llama import LlamaEngine, library
+from workbench.engines.llama import LlamaEngine, context, engine, library
 from workbench.engines.llama.adapters import Adapter
 from workbench.engines.llama.context import Context, Shape
 from workbench.errors import EngineError, ModelError, SuiteError
@@ -253,3 +253,15 @@ def test_only_a_local_model_takes_adapters(tmp_path: Path) -> None:
     (tmp_path / "workbench.yaml").write_text("models: {a: {engine: echo, lora: [{file: a.gguf}]}}")
     with pytest.raises(SuiteError, match="models.a has lora: only a local model"):
         load_project(tmp_path)
+
+
+def test_the_speed_of_a_model_with_adapters_is_measured_with_them(tmp_path: Path, monkeypatch) -> None:
+    base, adapter = write_gguf(tmp_path / "base.gguf"), write_adapter(tmp_path / "a.gguf", TINY)
+    given: list[int] = []
+    load = context.load_adapters
+    monkeypatch.setattr(
+        context, "load_adapters", lambda model, adapters: given.append(len(adapters)) or load(model, adapters)
+    )
+    monkeypatch.setattr(engine, "OTHER_FORMS", ())
+    [speed] = LlamaEngine(Model("m", "llama", {"path": str(base), "lora": [{"file": str(adapter)}]})).measure()
+    assert given == [1] and speed.prompt > 0

@@ -169,12 +169,14 @@ class LlamaEngine:
         self.close()
         threads, own = self._shape.threads, self._form or quantise.format_name(self._file_type) or "as it is"
         together = self.vocabulary.branches
-        found = [measure(self.path, self._alias, threads, together)]
+        found = [measure(self.path, self._alias, threads, together, self._adapters)]
         source = sum(shard.stat().st_size for shard in files.shards(self._source))
         for form in OTHER_FORMS:
             if form != own and (source < TRY_BYTES or quantise.is_made(self._source, form)):
                 base = self._alias.partition("+")[0]
-                found.append(measure(quantise.quantised(self._source, form), f"{base}+{form}", threads, together))
+                found.append(
+                    measure(quantise.quantised(self._source, form), f"{base}+{form}", threads, together, self._adapters)
+                )
         return found
 
     @property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
 import psutil
 
 from workbench.engines.base import Speed
+from workbench.engines.llama.adapters import Adapter
 from workbench.engines.llama.context import Context, Shape
 
 BATCHES = (1, 8, 32)
@@ -19,12 +20,12 @@ STEPS = 6
 ROUNDS = 3
 
 
-def measure(path: Path, name: str, threads: int, together: bool = True) -> Speed:
-    """Medians of a few rounds; loads the file and frees it again. A model that can't decode answers
+def measure(path: Path, name: str, threads: int, together: bool = True, adapters: Sequence[Adapter] = ()) -> Speed:
+    """Medians of a few rounds; loads the file, with its adapters, and frees it again. A model that can't decode answers
     `together` is measured with one. Raises EngineError."""
     batches = BATCHES if together else BATCHES[:1]
     before = psutil.Process().memory_info().rss
-    context = Context(path, Shape(2048, 512, threads, max(batches)))
+    context = Context(path, Shape(2048, 512, threads, max(batches)), adapters=adapters)
     try:
         prompt = _rate(512, lambda: _prompt(context, 512))
         decode = {batch: _rate(batch * STEPS, lambda b=batch: _decode(context, b)) for batch in batches}  # type: ignore[misc]

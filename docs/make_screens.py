@@ -28,6 +28,7 @@ SCREENS = {
     "sweep": "/sweep",
     "compare": "/compare",
     "compare-axes": "/compare?view=axes",
+    "compare-parallel": "/compare?view=parallel",
     "compare-price": "/compare?view=price",
     "compare-cases": "/compare?view=cases&order=spread",
     "compare-outputs": "/compare?view=outputs&diff=1",

@@ -154,22 +154,20 @@ def suites_run(connection: sa.Connection, limit: int = 200) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def usage_by_model(connection: sa.Connection, run: str) -> dict[str, tuple[int, float | None, float]]:
-    """Model → tokens, cost in US dollars (None where the price of an answer is unknown) and seconds of the calls, of
-    a run's trials."""
+def usage_by_model(connection: sa.Connection, run: str) -> dict[str, tuple[int, float | None, float | None]]:
+    """Model → tokens, cost in US dollars (None where the price of an answer is unknown) and seconds of the calls (None
+    where no answer has a time of its own), of a run's trials."""
     t, v, o = db.trials.c, db.variants.c, db.outputs.c
     tokens = sa.func.coalesce(o.prompt_tokens, 0) + sa.func.coalesce(o.output_tokens, 0)
     unpriced = sa.func.sum(sa.case((sa.and_(o.cost.is_(None), o.finish_reason != "failed"), 1), else_=0))
     query = (
-        sa.select(
-            v.model, sa.func.sum(tokens), sa.func.sum(o.cost), unpriced, sa.func.coalesce(sa.func.sum(o.seconds), 0.0)
-        )
+        sa.select(v.model, sa.func.sum(tokens), sa.func.sum(o.cost), unpriced, sa.func.sum(o.seconds))
         .join_from(db.trials, db.variants, sa.and_(v.run == t.run, v.id == t.variant))
         .join(db.outputs, o.number == t.output)
         .where(t.run == run)
         .group_by(v.model)
     )
     return {
-        model: (int(count), None if unknown else float(cost or 0.0), float(seconds))
+        model: (int(count), None if unknown else float(cost or 0.0), seconds)
         for model, count, cost, unknown, seconds in connection.execute(query)
     }

@@ -173,14 +173,14 @@ def _ranking() -> None:
 def _ranks(
     summaries: Sequence[VariantSummary],
     compared: Mapping[str, PairedComparison],
-    used: Mapping[str, tuple[int, float | None, float]],
+    used: Mapping[str, tuple[int, float | None, float | None]],
     columns: ScoreColumns,
     run: str,
 ) -> None:
     rows: list[dict[str, object]] = []
     for s in summaries:
         c = compared.get(s.variant)
-        tokens, cost, seconds = used.get(s.variant, (0, None, 0.0))
+        tokens, cost, seconds = used.get(s.variant, (0, None, None))
         rows.append(
             {
                 "model": f.one_line(s.variant),

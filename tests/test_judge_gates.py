@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_judge_calibration import PAIR, RUBRIC
 
 from workbench.cli import main
 from workbench.labelling import draw, draw_cases, write_labels
@@ -18,15 +19,6 @@ from workbench.stats.ppi import PeopleSample, labels_for
 from workbench.store import runs
 from workbench.store.database import Database
 
-RUBRIC = """---
-inputs:
-  output: {type: string}
-  scale: {type: array, default: [bad, good]}
----
-user:
-Is it good? {{ output }}
-"""
-PAIR = "user:\nFirst: {{ first }} Second: {{ second }}"
 MODELS = """
 models:
   house: {engine: echo}

@@ -14,19 +14,18 @@ not among them. Images, streaming and signed requests (SigV4) are not supported.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 from urllib.parse import quote
 
-from workbench.engines.base import Capabilities, Requests, failed
+from workbench.engines.base import Capabilities, Requests, estimated_tokens, failed
 from workbench.engines.price import cost
+from workbench.engines.threads import answered_in_threads
 from workbench.errors import ModelError, suggest
 from workbench.records import Json, Message, Model, Output, Request, content_id
 
@@ -39,7 +38,6 @@ _FINISH = {
 }  # fmt: skip
 _KINDS = {400: "bad_request", 401: "refused", 403: "refused", 404: "refused", 408: "timeout", 429: "rate_limit"}
 _AT_ONCE, _TRIES, _TIMEOUT = 8, 4, 300.0
-_IDLE_SECONDS, _LOOK_SECONDS = 0.2, 0.02
 _MOST_BYTES = 16 << 20
 
 
@@ -80,8 +78,7 @@ class BedrockEngine:
                 raise ModelError(f"Bedrock's Converse API knows no parameter '{name}'{suggest(name, self._params)}")
 
     def count_tokens(self, request: Request) -> int:
-        """An estimate: four characters a token, and four tokens a message."""
-        return sum(math.ceil(len(message.text) / 4) + 4 for message in request.messages)
+        return estimated_tokens(request)
 
     def describe(self) -> dict[str, object]:
         return {"address": self._address}
@@ -94,17 +91,7 @@ class BedrockEngine:
 
     def generate(self, requests: Requests) -> Iterator[Output]:
         """See `engines.base.Engine`; a call that is under way is waited for."""
-        with ThreadPoolExecutor(self._at_once, self._model.alias) as pool:
-            alive: set[Future[Output]] = set()
-            while alive or not requests.closed:
-                free = self._at_once - len(alive)
-                for request in requests.take(free, 0 if alive else _IDLE_SECONDS) if free else ():
-                    if request.id in requests.cancelled():
-                        yield failed(request, "cancelled", "nobody waits for this answer any more")
-                    else:
-                        alive.add(pool.submit(self._ask, request))
-                done, alive = wait(alive, _LOOK_SECONDS if free else None, FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+        return answered_in_threads(requests, self._ask, self._at_once, self._model.alias)
 
     def _ask(self, request: Request) -> Output:
         """Asks, and again where that can help, after 1, 2 and 4 seconds."""

@@ -16,28 +16,24 @@ from __future__ import annotations
 import hashlib
 import importlib
 import linecache
-import math
 import sys
 import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from workbench.engines.base import Capabilities, Requests, failed
+from workbench.engines.base import Capabilities, Requests, estimated_tokens, failed
 from workbench.engines.price import cost
+from workbench.engines.threads import answered_in_threads
 from workbench.errors import ModelError, suggest
 from workbench.records import Json, Model, Output, Request, content_id
 
 _AT_ONCE = 4
-_IDLE_SECONDS = 0.2
-_LOOK_SECONDS = 0.02
-"""How often an engine with free threads looks for new requests."""
 _LONGEST = 400
 """Characters of an error's own words that are worth keeping."""
 
@@ -92,8 +88,7 @@ class CallEngine(ABC):
         """Takes any: only the code knows."""
 
     def count_tokens(self, request: Request) -> int:
-        """An estimate: four characters a token, and four tokens a message."""
-        return sum(math.ceil(len(message.text) / 4) + 4 for message in request.messages)
+        return estimated_tokens(request)
 
     def describe(self) -> dict[str, object]:
         return {"file": self._source.target}
@@ -106,17 +101,7 @@ class CallEngine(ABC):
 
     def generate(self, requests: Requests) -> Iterator[Output]:
         """See `engines.base.Engine`; what runs when the iterator is closed is waited for."""
-        with ThreadPoolExecutor(self._at_once, self._model.alias) as pool:
-            alive: set[Future[Output]] = set()
-            while alive or not requests.closed:
-                free = self._at_once - len(alive)
-                for request in requests.take(free, 0 if alive else _IDLE_SECONDS) if free else ():
-                    if request.id in requests.cancelled():
-                        yield failed(request, "cancelled", "nobody waits for this answer any more")
-                    else:
-                        alive.add(pool.submit(self._ask, request))
-                done, alive = wait(alive, _LOOK_SECONDS if free else None, FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+        return answered_in_threads(requests, self._ask, self._at_once, self._model.alias)
 
     def _ask(self, request: Request) -> Output:
         started = time.perf_counter()

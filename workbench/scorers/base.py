@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 from workbench.engines.base import Engine
@@ -150,6 +151,29 @@ class Asking(ABC):
             if output.failure:
                 raise ScorerError(f"'{request.model}' gave no answer: {output.failure.message}")
         return self.judge(answer, outputs)
+
+
+class ByRubric(Asking):
+    """A scorer that asks by a prompt of the library."""
+
+    rubric: str
+    params: dict[str, Json]
+    desk: Desk | None
+
+    @property
+    @abstractmethod
+    def longest(self) -> int:
+        """max_tokens of an answer, where neither rubric nor `params` say."""
+
+    @cached_property
+    def _rubric(self) -> Rubric:
+        assert self.desk is not None
+        return self.desk.rubric(self.rubric)
+
+    @cached_property
+    def _params(self) -> dict[str, Json]:
+        merged = {"temperature": 0, "max_tokens": self.longest, **self._rubric.options, **self.params}
+        return {name: value for name, value in merged.items() if value is not None}
 
 
 def passed(ok: bool, reason: str) -> Judgement:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from workbench.errors import ScorerError, UseError
 from workbench.records import Json, Judgement, Output, Request
-from workbench.scorers.base import DESK, Answered, Asking, Desk, Rubric, judged, passed, quote
+from workbench.scorers.base import DESK, Answered, ByRubric, Desk, judged, passed, quote
 from workbench.scorers.parts import check_names, filled
 from workbench.scorers.verdict import Form, answer_form, form_for, form_name, read_scale, read_verdict
 
@@ -24,7 +24,7 @@ SHORT = 32
 
 
 @dataclass(frozen=True)
-class Conversation(Asking):
+class Conversation(ByRubric):
     """The share of a conversation's answers to which a judge says yes, as a fraction, or pass or fail."""
 
     rubric: str
@@ -57,19 +57,13 @@ class Conversation(Asking):
             raise UseError(f"rubric '{self.rubric}' shows no conversation: it does not use 'turns'")
 
     @cached_property
-    def _rubric(self) -> Rubric:
-        assert self.desk is not None
-        return self.desk.rubric(self.rubric)
-
-    @cached_property
     def _form(self) -> Form:
         assert self.desk is not None
         return form_for(self.desk.engine(self.model).capabilities, explain=False)
 
-    @cached_property
-    def _params(self) -> dict[str, Json]:
-        merged = {"temperature": 0, "max_tokens": SHORT, **self._rubric.options, **self.params}
-        return {name: value for name, value in merged.items() if value is not None}
+    @property
+    def longest(self) -> int:
+        return SHORT
 
     @property
     def needs_expected(self) -> bool:

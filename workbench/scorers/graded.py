@@ -8,19 +8,18 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from workbench.errors import ScorerError, UseError
 from workbench.records import Json, Judgement, Output, Request
-from workbench.scorers.base import DESK, Answered, Asking, Desk, Rubric, judged, passed, quote
+from workbench.scorers.base import DESK, Answered, ByRubric, Desk, judged, passed, quote
 
 LONG = 1024
 """max_tokens of a grade with its reason."""
 
 
 @dataclass(frozen=True)
-class Graded(Asking):
+class Graded(ByRubric):
     """A model grades by a rubric that asks for JSON with `pass`, `score`, `reason`: pass or fail, or the score."""
 
     rubric: str
@@ -43,15 +42,9 @@ class Graded(Asking):
         if "output" not in self._rubric.defaults:
             raise UseError(f"rubric '{self.rubric}' shows no answer: it does not use 'output'")
 
-    @cached_property
-    def _rubric(self) -> Rubric:
-        assert self.desk is not None
-        return self.desk.rubric(self.rubric)
-
-    @cached_property
-    def _params(self) -> dict[str, Json]:
-        merged = {"temperature": 0, "max_tokens": LONG, **self._rubric.options, **self.params}
-        return {name: value for name, value in merged.items() if value is not None}
+    @property
+    def longest(self) -> int:
+        return LONG
 
     @property
     def needs_expected(self) -> bool:

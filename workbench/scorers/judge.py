@@ -15,20 +15,19 @@ from typing import Any, ClassVar
 
 from workbench.errors import ScorerError, UseError, suggest
 from workbench.records import Json, Judgement, Output, Request
-from workbench.scorers.base import DESK, Answered, Asking, Desk, Rubric, judged, passed, quote, references
+from workbench.scorers.base import DESK, Answered, ByRubric, Desk, judged, passed, quote, references
 from workbench.scorers.verdict import Form, Point, answer_form, form_for, form_name, read_scale, read_verdict
 
 OURS = {"output", "expected", "first", "second", "scale"}
 """Inputs that are filled here, before the case's own."""
 PAIR = {"first", "second"}
 SIDES = ("first", "second", "tie")
-DEFAULTS: Mapping[str, Json] = {"temperature": 0}
 SHORT, LONG = 32, 512
 """max_tokens of a verdict alone, and with its reason."""
 
 
 @dataclass(frozen=True)
-class Judge(Asking):
+class Judge(ByRubric):
     """A model judges by a rubric, a prompt of the library: a point of a scale, or which of two answers is better
     (1 won, 0.5 tie, 0 lost)."""
 
@@ -83,11 +82,6 @@ class Judge(Asking):
         if self.at_least is not None and (self.pairwise or not numbers):
             raise UseError("'at_least' is for a scale of numbers; for labels give 'passes'")
 
-    @cached_property
-    def _rubric(self) -> Rubric:
-        assert self.desk is not None
-        return self.desk.rubric(self.rubric)
-
     @property
     def pairwise(self) -> bool:
         return self._rubric.defaults.keys() >= PAIR
@@ -116,11 +110,9 @@ class Judge(Asking):
         assert self.desk is not None
         return {alias: form_for(self.desk.engine(alias).capabilities, self.explain) for alias in self.models}
 
-    @cached_property
-    def _params(self) -> dict[str, Json]:
-        limit = {"max_tokens": LONG if self.explain else SHORT}
-        merged = {**DEFAULTS, **limit, **self._rubric.options, **self.params}
-        return {name: value for name, value in merged.items() if value is not None}
+    @property
+    def longest(self) -> int:
+        return LONG if self.explain else SHORT
 
     @property
     def content(self) -> Json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import queue
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from dataclasses import replace
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
-from workbench.engines.base import BatchHost, Capabilities, Piece, Requests
+from workbench.engines.base import BatchHost, Capabilities, Piece, Requests, estimated_tokens
 from workbench.engines.openai import chat, embeddings, responses
 from workbench.engines.openai.batch import open_host
 from workbench.engines.openai.client import Place
@@ -77,8 +76,7 @@ class OpenAIEngine:
                 )
 
     def count_tokens(self, request: Request) -> int:
-        """An estimate: four characters a token, and four tokens a message."""
-        return sum(math.ceil(len(message.text) / 4) + 4 for message in request.messages)
+        return estimated_tokens(request)
 
     def describe(self) -> dict[str, object]:
         return {"model": self.name, "address": self.address, "seeds": self.capabilities.seeds}

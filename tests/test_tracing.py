@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -245,6 +246,10 @@ def test_a_dead_collector_breaks_no_run(project: Path, monkeypatch, capsys, dead
     assert (progress.done, progress.failed) == (2, 1)
     assert progress.tracing == "traces: 3 of 3 spans could not be sent; is the collector up?"
     assert "Traceback" not in capsys.readouterr().err
+    deadline = time.monotonic() + 5
+    while any(thread.name.startswith("OtelBatch") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "nothing goes on trying after the run"
+        time.sleep(0.02)
 
 
 def test_a_slow_collector_holds_up_no_answer(project: Path, collector: Collector, monkeypatch) -> None:

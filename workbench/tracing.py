@@ -170,6 +170,7 @@ class _Sender:
         ending = Thread(target=self._provider.shutdown, daemon=True)
         ending.start()
         ending.join(FLUSH_SECONDS)
+        self._exporter.shutdown()  # else its thread tries again for as long as the exporter's own time limit
         lost = self._made - self._exporter.sent
         return f"traces: {lost} of {self._made} spans could not be sent; is the collector up?" if lost > 0 else ""
 
@@ -179,6 +180,7 @@ class _Counting:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
+        self._ended = Lock()
         self.sent = 0
 
     def export(self, spans: Sequence[Any]) -> Any:
@@ -187,7 +189,8 @@ class _Counting:
         return result
 
     def shutdown(self) -> None:
-        self._inner.shutdown()
+        if self._ended.acquire(blocking=False):
+            self._inner.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return bool(self._inner.force_flush(timeout_millis))

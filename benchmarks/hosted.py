@@ -5,7 +5,11 @@ aiohttp and the openai SDK's `create` on its aiohttp transport only call. The lo
 its own and answers after 200 ms; each contender is a process of its own, too, in alternating order, and the
 ratio to bare aiohttp is taken within each round. Then, without any setting, a limit of 600 requests a minute.
 
-    python benchmarks/hosted.py [--quick] [--limit-only]
+    python benchmarks/hosted.py [--quick] [--limit-only] [--promptfoo PROGRAM] [--inspect PYTHON]
+
+promptfoo and Inspect AI, each installed in a folder of its own (`npm install promptfoo`; `pip install inspect-ai
+openai` in another environment), ask and score the same questions, with their caches and network extras off. What
+promptfoo takes for a single question is taken off its time, as imports are off the others'.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -22,6 +27,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +132,60 @@ def run_ours(root: Path, seconds: float | None = None) -> tuple[float, float, An
     return *taken, prepared.engines["house"]
 
 
+def ask_by_promptfoo(program: str, url: str, calls: int, at_once: int) -> dict[str, float]:
+    """A whole `promptfoo eval`, less one of a single question."""
+    whole, single = (_promptfoo(program, url, number, at_once) for number in (calls, 1))
+    return {name: whole[name] - single[name] for name in whole}
+
+
+def _promptfoo(program: str, url: str, calls: int, at_once: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        config = {
+            "prompts": [QUESTION.format("{{number}}")],
+            "providers": [
+                {"id": "openai:chat:m", "config": {"apiBaseUrl": url, "temperature": 0.5, "max_tokens": 8}},
+            ],
+            "tests": [
+                {"vars": {"number": number}, "assert": [{"type": "contains", "value": "this"}]}
+                for number in range(calls)
+            ],
+        }
+        (root / "promptfooconfig.json").write_text(json.dumps(config))
+        off = ("DISABLE_TELEMETRY", "DISABLE_UPDATE", "DISABLE_REMOTE_GENERATION", "DISABLE_SHARING", "CACHE_ENABLED")
+        environment = {f"PROMPTFOO_{name}": "false" if name == "CACHE_ENABLED" else "1" for name in off}
+        command = [program, "eval", "--no-cache", "--no-progress-bar", "--no-table", "-j", str(at_once), "-o", "o.json"]
+        started, before = time.perf_counter(), _cpu(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [*command, "-c", "promptfooconfig.json"],
+            cwd=root,
+            env={**os.environ, **environment, "OPENAI_API_KEY": "none", "PROMPTFOO_CONFIG_DIR": folder},
+            capture_output=True,
+            text=True,
+        )
+        taken = {"seconds": time.perf_counter() - started, "cpu": _cpu(resource.RUSAGE_CHILDREN) - before}
+        if not (root / "o.json").exists():
+            raise SystemExit(f"promptfoo: {done.stderr or done.stdout}")
+        counts = json.loads((root / "o.json").read_text())["results"]["stats"]
+        assert counts["successes"] + counts["failures"] == calls and not counts["errors"], counts
+        return taken
+
+
+def ask_by_inspect(python: str, url: str, calls: int, at_once: int) -> dict[str, float]:
+    """An Inspect AI task of the same questions, timed by its own process without imports."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = json.dumps({"url": url, "calls": calls, "at_once": at_once, "question": QUESTION, "logs": folder})
+        environment = {**os.environ, "OPENAI_API_KEY": "none", "INSPECT_EVAL_LOG_FILE_PATTERN": "log"}
+        script = Path(__file__).with_name("_inspect_task.py")
+        done = subprocess.run(
+            [python, str(script), told], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        raise SystemExit(f"Inspect AI: {done.stderr or done.stdout}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def contend(name: str, url: str, calls: int, at_once: int) -> dict[str, float]:
     """What a process of its own does: one contender's calls, timed without its imports."""
     import aiohttp  # noqa: F401
@@ -140,8 +200,8 @@ def contend(name: str, url: str, calls: int, at_once: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "cpu": _cpu() - before}
 
 
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
+def _cpu(who: int = resource.RUSAGE_SELF) -> float:
+    used = resource.getrusage(who)
     return used.ru_utime + used.ru_stime
 
 
@@ -161,14 +221,20 @@ def server(script: str) -> Iterator[str]:
             process.wait()
 
 
-def side_by_side(sizes: tuple[tuple[int, int], ...], rounds: int) -> None:
-    names = ["aiohttp", "ours", "create"]
+Rivals = dict[str, Callable[[str, int, int], dict[str, float]]]
+
+
+def side_by_side(sizes: tuple[tuple[int, int], ...], rounds: int, rivals: Rivals) -> None:
+    names = ["aiohttp", "ours", "create", *rivals]
     for calls, at_once in sizes:
         ideal = calls * LATENCY / at_once
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         with server(f"latency: {{seconds: {LATENCY}}}") as url:
             for number in range(rounds):
                 for name in names if number % 2 == 0 else reversed(names):
+                    if name in rivals:
+                        found[name].append(rivals[name](url, calls, at_once))
+                        continue
                     command = [sys.executable, __file__, "--contender", name, url, str(calls), str(at_once)]
                     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
                     found[name].append(json.loads(done.stdout))
@@ -178,7 +244,7 @@ def side_by_side(sizes: tuple[tuple[int, int], ...], rounds: int) -> None:
             seconds = statistics.median(own["seconds"] for own in found[name])
             cpu = statistics.median(own["cpu"] for own in found[name]) / calls * 1000
             print(
-                f"  {name:<8}{seconds:7.2f} s   ideal/actual {ideal / seconds:.2f}   of aiohttp "
+                f"  {name:<10}{seconds:7.2f} s   ideal/actual {ideal / seconds:.2f}   of aiohttp "
                 f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})   CPU {cpu:.2f} ms a call"
             )
 
@@ -220,14 +286,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer calls, one round, for development")
     parser.add_argument("--limit-only", action="store_true", help="only the limit of 600 a minute")
+    parser.add_argument("--promptfoo", metavar="PROGRAM", help="promptfoo's program, measured too")
+    parser.add_argument("--inspect", metavar="PYTHON", help="a Python that has inspect-ai and openai, measured too")
     parser.add_argument("--contender", nargs=4, metavar=("NAME", "URL", "CALLS", "AT_ONCE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
         name, url, calls, at_once = options.contender
         print(json.dumps(contend(name, url, int(calls), int(at_once))))
         return
+    rivals: Rivals = {}
+    if options.promptfoo:
+        rivals["promptfoo"] = partial(ask_by_promptfoo, options.promptfoo)
+    if options.inspect:
+        rivals["Inspect AI"] = partial(ask_by_inspect, options.inspect)
     if not options.limit_only:
-        side_by_side(QUICK if options.quick else SIZES, 1 if options.quick else ROUNDS)
+        side_by_side(QUICK if options.quick else SIZES, 1 if options.quick else ROUNDS, rivals)
     under_a_limit(45 if options.quick else LIMIT_SECONDS)
 
 

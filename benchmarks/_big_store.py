@@ -12,6 +12,7 @@ from workbench.records import STAGES, Case, Message, Output, Request, Score, Sui
 from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.database import runs as runs_table
+from workbench.store.summaries import keep_summary
 
 BIG = {"cases": 2_000, "temperatures": (0.0, 0.3, 0.7, 1.0, 1.3), "repeats": 5}
 SMALL = {"cases": 10, "temperatures": (0.0, 0.7), "repeats": 1}
@@ -96,6 +97,7 @@ def _run(database: Database, number: int, size: dict[str, Any]) -> None:
         recording.keep(connection, run, outputs)
         recording.save_scores(connection, run, scores)
         recording.end_run(connection, run, "complete", {})
+        keep_summary(connection, run)
         started = f"{run[:4]}-{run[4:6]}-{run[6:8]}T12:00:00.000+00:00"
         connection.execute(runs_table.update().where(runs_table.c.id == run).values(started=started))
 

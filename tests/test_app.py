@@ -358,7 +358,7 @@ def test_which_axis_matters_is_a_table(project: Path) -> None:
     app = page(view="axes")
     [table] = [frame.value for frame in app.dataframe if "share" in frame.value]
     assert list(table["axis"]) == ["prompt", "temperature", "prompt × temperature"]
-    assert list(table["share"]) == ["100 %", "0 %", "0 %"]
+    assert list(table["share"]) == ["100 % [?]", "0 % [?]", "0 % [?]"]
     assert list(table["verdict"]) == ["matters", "not enough data", "not enough data"]
     assert "slope: not enough data" in texts(app)
 

@@ -221,14 +221,6 @@ def test_a_budget_in_money_wants_the_judges_price(tmp_path: Path) -> None:
         ready(root)
 
 
-@pytest.mark.parametrize("rule", ["until: {scorer: judge, smaller_than: 0.05}", "race: {scorer: judge, keep: 1}"])
-def test_no_run_ends_early_by_scores_that_come_after_it(tmp_path: Path, rule: str) -> None:
-    root = project(tmp_path)
-    write(root / "evals/ask.yaml", (root / "evals/ask.yaml").read_text() + f"{rule}\n")
-    with pytest.raises(SuiteError, match="can't rest on 'judge'"):
-        ready(root)
-
-
 def test_parts_ask_no_more_than_they_need(tmp_path: Path) -> None:
     scorer = f"only_if: {{when: {{contains: Please}}, then: {{{JUDGE.replace('bench', 'scripted')}}}}}"
     root = project(tmp_path, scorer=scorer)

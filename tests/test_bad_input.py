@@ -91,6 +91,7 @@ ROWS = [  # what is wrong, the change that makes it so, the exit code, what the 
     ("a missing variable", data("id,whom,expected\na,Ann,x\n"), 2, r"data\.csv:2: .*'a'.*'who'.*'hello'"),
     ("an undeclared variable", prompt("---\ninputs:\n  who: {type: string}\n---\nuser:\nHi {{ whom }}"), 2, r"hello\.prompty:6: .*whom.*did you mean 'who'"),
     ("an include outside the library", outside, 2, r"hello\.prompty:2: .*(inside|outside|leaves|leads out).*library"),
+    ("a slip in the repeats", suite("name: s", "repeats: 1000000000"), 2, r"evals/s\.yaml:1: .*2,000,000,000 trials.*lower 'repeats'"),
     ("a link that leaves the library", linked_outside, 2, r"(inside|outside|leaves|leads out).*library"),
     ("cases outside the project", cases_outside, 2, r"evals/s\.yaml:5: .*(inside|outside|leaves).*project"),
     ("Python internals", prompt("user:\n{{ ''.__class__.__mro__ }} {{ who }}"), 2, r"hello\.prompty:2: "),

@@ -19,6 +19,7 @@ from workbench.define.project import load_project
 from workbench.engines.base import BatchHost, BatchState
 from workbench.engines.openai import OpenAIEngine, limiter
 from workbench.engines.openai import batch as openai_batch
+from workbench.errors import ModelError
 from workbench.loopback import Fault, Script, Server, serve
 from workbench.records import Model
 from workbench.run.budget import Use
@@ -385,6 +386,85 @@ def test_lines_of_a_result(row: object, told: str | None) -> None:
     assert (None if output is None else output.failure.kind if output.failure else output.text) == told
 
 
+@pytest.mark.parametrize(
+    ("address", "options", "takes", "factor"),
+    [
+        ("https://api.openai.com/v1", {}, True, None),
+        ("https://me.openai.azure.com/openai/v1", {}, True, 0.5),
+        ("https://api.groq.com/openai/v1", {}, True, None),
+        ("https://api.groq.com/openai/v1", {"batch_price_factor": 0.75}, True, 0.75),
+        ("https://api.groq.com/openai/v1", {"batches": False}, False, None),
+        ("https://api.mistral.ai/v1", {}, False, None),
+        ("https://openrouter.ai/api/v1", {}, False, None),
+        ("https://openrouter.ai/api/v1", {"batches": True, "batch_price_factor": 0.5}, True, 0.5),
+        ("https://llm.example.org/v1", {}, True, None),
+    ],
+)
+def test_who_takes_batches(address: str, options: dict[str, object], takes: bool, factor: float | None) -> None:
+    if takes:
+        assert host({"base_url": address, **options}).price_factor == factor
+        return
+    with pytest.raises(ModelError, match=r"takes no batches.*workbench.yaml: options: {batches: true}"):
+        host({"base_url": address, **options})
+
+
+@pytest.mark.parametrize("factor", [-1, 2, "half"])
+def test_a_batch_price_factor_is_a_share(factor: object) -> None:
+    with pytest.raises(ModelError, match="is no share of a price"):
+        host({"batch_price_factor": factor})
+
+
+def test_files_of_a_deployment_of_azure_lie_at_its_resource() -> None:
+    with serve(Script(batch_seconds=0)) as server:
+        address = server.url.removesuffix("/v1")
+        settings = {"model": "m", "base_url": f"{address}/v1/deployments/m", "server": "azure"}
+        with OpenAIEngine(Model("m", "openai", settings)).open_batches() as opened:
+            state = opened.create(_uploaded(opened, "f.jsonl", opened.line(user("hi", "r"))), {"workbench_batch": "1"})
+            assert opened.state(state.id).id == state.id
+
+
+@pytest.mark.parametrize(
+    ("row", "status", "began", "ended"),
+    [
+        (
+            {"status": "Validating", "created_at": "2024-07-19T17:13:57.2491382+00:00"},
+            "submitted",
+            1721409237.249138,
+            None,
+        ),
+        (
+            {"status": "Completed", "created_at": 5, "completed_at": 9, "request_counts": {"total": None}},
+            "completed",
+            5,
+            9,
+        ),
+        ({"status": "expired", "created_at": None, "expired_at": 7}, "expired", None, 7),
+    ],
+)
+def test_how_hosts_tell_of_a_batch(row: dict, status: str, began: float | None, ended: float | None) -> None:
+    state = openai_batch._state({"id": "b", "metadata": None, **row})
+    assert (state.status, state.began, state.ended) == (status, began, ended)
+
+
+@pytest.mark.parametrize(
+    ("price", "options", "cost"),
+    [(IN_BATCH, "", 69e-6), ("", "batch_price_factor: 0.25", 34.5e-6), ("", "", None)],
+)
+def test_a_dry_run_tells_the_price_of_a_batch(
+    tmp_path: Path, capsys, price: str, options: str, cost: float | None
+) -> None:
+    """Six requests of about 7 tokens and at most 8: by single calls, $138e-6."""
+    with serve() as server:
+        root = project(tmp_path, server.url, price=price, options=options)
+        assert command(root, "run", "many", "--batch", "--dry-run", "--json") == 0
+        row = json.loads(capsys.readouterr().out)
+        assert command(root, "run", "many", "--batch", "--dry-run") == 0
+        printed = capsys.readouterr().out
+        assert server.books.calls.total() == 0
+    assert row["cost"] == (None if cost is None else pytest.approx(cost))
+    assert ("unknown (no price of a batch for house)" in printed) is (cost is None)
+
+
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_a_line_is_what_the_batch_endpoint_takes(api: str) -> None:
     row = json.loads(host({"api": api}).line(user("hello\nthere", "r1", params={"max_tokens": 4})))
@@ -417,14 +497,14 @@ def test_a_batch_is_found_beyond_the_first_page(monkeypatch: pytest.MonkeyPatch)
     with serve(Script(batch_seconds=0)) as server:
         engine = OpenAIEngine(Model("m", "openai", {"model": "m", "base_url": server.url}))
         with engine.open_batches() as opened:
-            made: list[BatchState] = []
+            made: list[tuple[str, BatchState]] = []
             for number in range(5):
-                line = opened.line(user("hi", f"r{number}"))
-                made.append(
-                    opened.create(_uploaded(opened, f"f{number}.jsonl", line), {"workbench_batch": str(number)})
-                )
-            assert [opened.find({"workbench_batch": str(i)}).id for i in range(5)] == [m.id for m in made]
-            assert opened.find({"workbench_batch": "5"}) is None
+                file = _uploaded(opened, f"f{number}.jsonl", opened.line(user("hi", f"r{number}")))
+                made.append((file, opened.create(file, {"workbench_batch": str(number)})))
+            ids = [state.id for _, state in made]
+            assert [opened.find({"workbench_batch": str(i)}, "").id for i in range(5)] == ids
+            assert [opened.find({"workbench_batch": "none"}, file).id for file, _ in made] == ids
+            assert opened.find({"workbench_batch": "5"}, "file-000099") is None
             assert opened.find_file("f0.jsonl") == "file-000001"
             assert opened.find_file("f9.jsonl") is None
 

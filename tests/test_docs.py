@@ -7,13 +7,16 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
-from workbench.cli import COMMANDS, main
+from workbench.cli import COMMANDS, main, workbench
+from workbench.cli.examples import EXAMPLES
 from workbench.define.project import create_project
 from workbench.define.suite_file import SuiteFile
 from workbench.registry import ENGINES, SCORERS
@@ -60,12 +63,50 @@ def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert len(text.splitlines()) > 3
 
 
+def commands(command: click.Command = workbench, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command with its name, groups too."""
+    yield name, command
+    if isinstance(command, click.Group):
+        for part in command.list_commands(click.Context(command)):
+            below = command.get_command(click.Context(command), part)
+            assert below is not None
+            yield from commands(below, f"{name} {part}".strip())
+
+
+def test_help_is_whole_and_in_one_voice(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, command in commands():
+        assert main([*name.split(), "--help"]) == 0
+        text = capsys.readouterr().out
+        assert "..." not in text.split("Commands:")[-1] or "Commands:" not in text, f"{name}: a line is cut"
+        for parameter in command.params:
+            told = isinstance(parameter.type, click.Choice)  # its choices say it
+            shown = told or not isinstance(parameter, click.Option) or parameter.help or parameter.show_default
+            assert shown, f"{name}: {parameter.name} says nothing"
+        assert not re.match(r"(The|A|An|All|\w+s) ", (command.help or "").strip()) or isinstance(
+            command, click.Group
+        ), name
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_are_right_use(name: str, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "promptfooconfig.yaml").touch()  # its example names a file that has to be there
+    command = dict(commands())[name]
+    assert main([*name.split(), "--help"]) == 0
+    printed = capsys.readouterr().out
+    for example in EXAMPLES[name]:
+        assert f"workbench {example}" in printed
+        words = shlex.split(example)[len(name.split()) :]
+        if not (isinstance(command, click.Group) and words[0] in command.commands):
+            command.make_context(name, words).close()
+
+
 def test_linked_files_exist() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
 
 
-PAGES = ["ci", "hosted", "import", "iterate", "judges", "local", "models", "pytest", "python", "store"]
+PAGES = ["ci", "hosted", "import", "iterate", "judges", "local", "models", "pytest", "python", "retrieval", "store"]
 """Pages whose blocks run one after the other, in a project that `workbench init` made."""
 FENCE = re.compile(
     r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<language>\w+)(?: title=\"(?P<file>[^\"]+)\")?\n(?P<text>.*?)^```",

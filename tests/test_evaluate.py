@@ -18,7 +18,7 @@ from workbench.cli import main
 from workbench.define.library import Library
 from workbench.define.project import load_project
 from workbench.define.suite import load_suite
-from workbench.errors import EngineError, ModelError
+from workbench.errors import EngineError, SuiteError
 from workbench.evaluate import run_suite
 from workbench.prepare import plan_suite, prepare_suite
 from workbench.registry import SCORERS
@@ -216,10 +216,10 @@ def test_an_engine_that_breaks_ends_the_run_and_keeps_what_was_done(project: Pat
     [
         (
             ("models: [house]", "models: [house]\nanswer: {grammar: evals/g.gbnf}"),
-            ModelError,
+            SuiteError,
             "can't do answer: grammar",
         ),
-        (("models: [house]", "models: [house]\nlogprobs: 3"), ModelError, r"can't do logprobs: 3 \(at most 0\)"),
+        (("models: [house]", "models: [house]\nlogprobs: 3"), SuiteError, r"can't do logprobs: 3 \(at most 0\)"),
     ],
 )
 def test_what_can_not_work_is_refused_before_anything_is_asked(project: Path, change, expected, message: str) -> None:
@@ -325,6 +325,36 @@ def test_the_commands_read_what_a_run_wrote(project: Path, capsys, tmp_path_fact
     compared = output(capsys, call(project, "compare", run, other), 0)
     assert "contains" in compared
     assert os.environ["NO_COLOR"] and "\x1b" not in compared + shown
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--wrong", "contains"], 0, "case c"),
+        (["--wrong", "contians"], 2, "unknown scorer 'contians'; did you mean 'contains'?"),
+        (["--wrong", "length"], 2, "gives a number"),
+        (["--wrong", "contains", "--case", "a"], 0, "no trial is all that was asked for"),
+        (["--failures"], 0, "every trial has an answer; '--wrong SCORER'"),
+        (["--case", "z"], 2, "unknown case 'z'; known: a, b, c"),
+        (["--trial", "tr1-zz"], 2, "has no trial 'tr1-zz'"),
+    ],
+)
+def test_some_trials_of_a_run_are_shown(project: Path, capsys, options: list[str], code: int, told: str) -> None:
+    write(project / "evals/greet.yaml", SUITE.replace("[contains]", "[contains, length]"))
+    assert call(project, "run", "greet", "--quiet") == 0
+    capsys.readouterr()
+    assert call(project, "show", "latest", *options) == code
+    printed = capsys.readouterr()
+    assert told in printed.out + printed.err
+    assert "case a" not in printed.out
+
+
+def test_a_trial_is_found_by_the_id_that_is_shown(project: Path, capsys) -> None:
+    assert call(project, "run", "greet", "--quiet") == 0
+    capsys.readouterr()
+    shown = output(capsys, call(project, "show", "latest", "--case", "b"), 0)
+    trial = next(word for word in shown.split() if word.startswith("tr"))
+    assert output(capsys, call(project, "show", "latest", "--trial", trial), 0).count("case b") == 1
 
 
 def test_scorers_are_added_later_without_asking_a_model(project: Path, capsys) -> None:

@@ -291,6 +291,33 @@ def test_pairs_are_corrected_by_labels_of_pairs(root: Path, capsys) -> None:
     assert "by people's labels of 90 (the judge alone 100.0 %)" in told
 
 
+def test_a_pairwise_judges_win_rate_is_told_at_equal_length(root: Path, capsys) -> None:
+    """The judge takes the longer answer, in three of four cases the polite one's; none where it always is longer."""
+    judge = "{judge: {rubric: pair, model: long, against: {prompt: plain}}, as: better}"
+    cases = [{"id": f"c{i:03}", "text": str(i), "more": "x" * (9 if i % 4 == 0 else 1)} for i in range(60)]
+    write(root / "data.jsonl", "".join(json.dumps(case) + "\n" for case in cases))
+    write(root / "prompts/plain.prompty", "user:\n{{ more }} {{ text }}")
+    write(root / "prompts/polite.prompty", "user:\nxxxx{{ text }}")
+    answers = "'First: x{4}': first, 'First: x{9}': first, 'First: ': second"
+    write(
+        root / "workbench.yaml",
+        f"models:\n  house: {{engine: echo}}\n  long: {{engine: echo, options: {{answers: {{{answers}}}}}}}\n",
+    )
+    suite(root, "scorer: better, at_least: 0.5, unlicensed: allow", BOTH, judge)
+    assert call(root, "run", "ask", "--quiet") == 0
+    capsys.readouterr()
+    assert call(root, "compare", "latest") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "better, polite: wins " in told and "; at equal length " in told and "the longer ones on" in told
+    assert call(root, "show", "latest", "--json") == 0
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    (rate,) = row["equal_length"]
+    assert 0 < rate["longer"] < 1 and rate["units"] == 60 and bool(rate["rate"]) != bool(rate["why"])
+    for form in ("md", "html", "json"):
+        assert call(root, "report", "latest", "--to", form, "--out", "-") == 0
+        assert ("at equal length" if form != "json" else "equal_length") in capsys.readouterr().out
+
+
 # Statistics
 
 RUNS = 1_000

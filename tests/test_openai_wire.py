@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from doubles.asking import user
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.engines.openai import OpenAIEngine, chat, responses
@@ -214,6 +214,7 @@ def test_all_of_a_response_is_read() -> None:
     assert (read.usage.prompt, read.usage.cached, read.usage.output, read.usage.reasoning) == (9, 4, 7, 5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=5), max_size=8), st.lists(st.text(max_size=5), max_size=4))
 def test_a_chat_stream_is_what_would_have_come_whole(texts: list[str], arguments: list[str]) -> None:
     stream = chat.Stream()

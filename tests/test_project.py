@@ -249,6 +249,8 @@ def test_the_projects_own_suites_fit_the_schema(path):
 def test_commands(tmp_path, capsys):
     assert main(["init", str(tmp_path / "new")]) == 0
     assert "workbench run sentiment" in capsys.readouterr().out
+    assert main(["init", str(tmp_path / "my project")]) == 0
+    assert f"cd '{tmp_path}/my project' && workbench" in capsys.readouterr().out
     assert main(["init", str(tmp_path / "new")]) == 2
     assert "nothing was written" in capsys.readouterr().err
     for what, schema in (("suite", suite_schema()), ("project", project_schema())):

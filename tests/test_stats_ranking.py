@@ -16,8 +16,9 @@ from test_stats_simulation import at_most, binary, clustered
 from test_stats_simulation import columns as simulated
 
 from workbench.errors import UseError
+from workbench.stats.axes import axis_importance
 from workbench.stats.paired import compare_paired
-from workbench.stats.ranking import axis_importance, rank_variants
+from workbench.stats.ranking import rank_variants
 
 
 def test_the_best_is_named_with_its_share() -> None:
@@ -119,13 +120,16 @@ def test_axes_agree_with_statsmodels() -> None:
     scores = np.clip(random.normal(0.4, 0.1, (6, 40, 1)) + effect + random.normal(0, 0.1, (1, 40, 1)), 0, 1)
     axes, frame = grid(scores)
     table = anova_lm(ols("y ~ C(case) + C(prompt) * C(model)", frame).fit(), typ=2)
-    between = table.loc[["C(prompt)", "C(model)", "C(prompt):C(model)"], "sum_sq"].sum()
+    chance = table.loc["Residual", "sum_sq"] / table.loc["Residual", "df"]
+    less = table["sum_sq"] - chance * table["df"]  # as in ω², whose noise is pooled over all contrasts
+    between = less[["C(prompt)", "C(model)", "C(prompt):C(model)"]].sum()
     names = {("prompt",): "C(prompt)", ("model",): "C(model)", ("prompt", "model"): "C(prompt):C(model)"}
     found = axis_importance(simulated(scores, "fraction"), axes)
     assert {row.axes for row in found} == set(names)
     assert sum(row.share for row in found) == pytest.approx(1)
+    assert all(row.interval and row.interval[0] <= row.share <= row.interval[1] for row in found)
     for row in found:
-        assert row.share == pytest.approx(table.loc[names[row.axes], "sum_sq"] / between)
+        assert row.share == pytest.approx(less[names[row.axes]] / between, abs=0.01)
         assert row.p == pytest.approx(table.loc[names[row.axes], "PR(>F)"])
 
 

@@ -258,6 +258,10 @@ def test_bad_keys(project, more, error):
             "prompts: zero\nmodels: echo\ncases: [{id: a, txt: b}]",
             "evals/x.yaml:3: case 'a' has no value for 'text', which prompt 'zero' needs; did you mean 'txt'?",
         ),
+        (
+            "prompts: declared\nmodels: echo\ncases: [{id: a, text: null}]",
+            "evals/x.yaml:3: case 'a' has no value for 'text', which prompt 'declared' needs; it is null there",
+        ),
         ("prompts: [declared]\nmodels: echo\ncases:\n - {txt: a}", "evals/x.yaml:4: case 'ro1-"),
         ("prompts: declared\nmodels: echo\ncases:\n - {id: 1, text: [a]}", "evals/x.yaml:4: case '1': 'text' is ['a']"),
         ("prompts: declared\nmodels: echo\ncases: [{text: a}]\nvars: {n: many}", "evals/x.yaml:4: vars.n is 'many', w"),

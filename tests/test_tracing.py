@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,8 +23,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import workbench
 from workbench import tracing
+from workbench.cli import main
+from workbench.define.prompt import parse_prompt
+from workbench.engines.echo import EchoEngine
 from workbench.evaluate import run_suite
 from workbench.loopback import Script, serve
+from workbench.play import Playground, Question
+from workbench.records import Message, Model, Output, Request
+from workbench.run.send import Dispatcher
 from workbench.store.database import Database
 
 SECRET = "sk-very-secret"
@@ -263,3 +270,87 @@ def test_a_slow_collector_holds_up_no_answer(project: Path, collector: Collector
     assert not collector.spans
     assert progress.tracing == "traces: 41 of 41 spans could not be sent; is the collector up?"
     collector.may_answer.set()
+
+
+def inside(collector: Collector, title: str) -> list[Span]:
+    """The spans inside the one of that name."""
+    (root,) = (span for span in collector.spans if span.name.startswith(title))
+    return [span for span in collector.spans if span.parent_span_id == root.span_id]
+
+
+def test_judges_of_a_stored_run(project: Path, collector: Collector) -> None:
+    (project / "prompts/grade.prompty").write_text("user:\ngood: {{ output }}")
+    run(project)
+    judge = "judge: {rubric: grade, model: bench, scale: [good, bad]}"
+    models = (project / "workbench.yaml").read_text().replace("models: {", "models: {bench: {engine: echo}, ")
+    (project / "workbench.yaml").write_text(models)
+    assert main(["--project", str(project), "score", "latest", "--with", judge]) in (0, 3)
+    (span,) = inside(collector, "score ")
+    assert told(span)["workbench.model"] == "bench"
+    assert len(inside(collector, "run greet")) == 2
+
+
+class Local(EchoEngine):
+    """Computes here, so that an answer has a time of its own only where it was asked for alone."""
+
+    in_process = True
+
+    def generate(self, requests):
+        for event in super().generate(requests):
+            yield replace(event, seconds=None) if isinstance(event, Output) else event
+
+
+def test_what_is_asked_again_for_its_latency_has_a_span_of_its_own(project: Path, collector: Collector) -> None:
+    (project / "evals/greet.yaml").write_text(SUITE.replace("[contains]", "[contains, latency]"))
+    database = Database.open(workbench.load_project(project).store_url)
+    suite = workbench.load_suite("greet", project)
+    prepared = workbench.prepare_suite(suite, project)
+    local = Local(suite.models["house"])
+    run_suite(replace(prepared, engines={"house": local}), database)
+    database.close()
+    spans = inside(collector, "run greet")
+    assert sorted(str(told(span).get("error.type")) for span in spans) == ["None", "None", "refused"]
+    assert len({told(span)["workbench.request.id"] for span in spans}) == 2
+
+
+def test_a_try_in_the_playground_is_a_span_by_itself(tmp_path: Path, collector: Collector) -> None:
+    database = Database.open(f"sqlite:///{tmp_path}/runs.db")
+    playground = Playground(database)
+    question = Question(parse_prompt("user:\nHello", "hello"), Model("house", "echo"))
+    answers = playground.answers(playground.ask([question, question]))
+    while not all(answer.done for answer in answers):
+        time.sleep(0.01)
+    playground.close()
+    database.close()
+    assert {span.parent_span_id for span in collector.spans} == {b""}
+    assert {told(span)["workbench.model"] for span in collector.spans} == {"house"}
+    assert {told(span)["gen_ai.request.stream"] for span in collector.spans} == {True}
+
+
+def test_what_a_batch_has_answered_has_the_times_of_the_batch(project: Path, collector: Collector) -> None:
+    began = time.time()
+    with serve(Script(batch_seconds=0)) as server:
+        (project / "workbench.yaml").write_text(
+            f"models: {{house: {{engine: openai, model: small, base_url: '{server.url}'}}}}"
+        )
+        assert main(["--project", str(project), "run", "greet", "--batch", "--quiet"]) == 0
+        assert not collector.spans
+        assert main(["--project", str(project), "batches", "collect", "latest"]) == 0
+    spans = inside(collector, "collect ")
+    assert [span.name for span in spans] == ["chat small"] * 2
+    for span in spans:
+        assert told(span)["workbench.batch.id"] == "batch_000001"
+        assert began - 2 < span.start_time_unix_nano / 1e9 <= span.end_time_unix_nano / 1e9 < time.time() + 2
+
+
+def test_equal_requests_under_way_are_one_span(collector: Collector) -> None:
+    engine = EchoEngine(Model("house", "echo"))
+    spans, problem = tracing.open_spans("ask", {}, {}, {"house": engine})
+    assert problem == ""
+    with Dispatcher({"house": engine}, ended=spans.answered) as dispatcher:
+        request = Request("r", "house", (Message.of("user", "Hello"),))
+        futures = dispatcher.submit_all([(0, request), (0, request)])
+        assert futures[0] is futures[1]
+        futures[0].result(5)
+    assert spans.close("complete") == ""
+    assert len(inside(collector, "ask")) == 1

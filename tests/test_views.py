@@ -292,7 +292,8 @@ def test_json_report_has_its_documented_shape() -> None:
     assert found["trials"][3]["output"]["cost"] is None
     assert found["variants"][0]["usage"]["cost"] is None
     (scorer,) = found["scorers"]
-    assert list(scorer) == ["name", "kind", "summaries", "comparisons", "sentence", "ranking", "sees", "standing"]
+    shape = ["name", "kind", "summaries", "comparisons", "sentence", "ranking", "sees", "standing", "equal_length"]
+    assert list(scorer) == shape
     assert scorer["comparisons"][0]["verdict"] == "better"
     assert scorer["summaries"][0]["missing"] == 1
 
@@ -371,13 +372,24 @@ def test_what_can_t_be_written_is_one_line(tmp_path) -> None:
 # Tables and charts
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [40, 80, 120])
 def test_a_table_fits_the_terminal(width: int) -> None:
     view, _ = make_view()
-    for table in tables.run_tables(view):
-        text = shown(table, width)
-        assert max(map(len, text.splitlines())) <= width
-        assert "not enough data" in text or "better" in text or "worse" in text or "equivalent" in text
+    for table in tables.run_tables(view, width):
+        lines = shown(table, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert lines[-1].endswith("┘"), "no column is cut off"
+        assert width < 80 or any(
+            word in "".join(lines) for word in ("not enough data", "better", "worse", "equivalent")
+        )
+
+
+@pytest.mark.parametrize(("width", "drawn"), [(80, False), (120, True)])
+def test_intervals_are_drawn_whole_or_not_at_all(width: int, drawn: bool) -> None:
+    view, _ = make_view()
+    text = shown(tables.compare_table(view, view.scorers[0], width), width)
+    assert ("●" in text) is drawn
+    assert not drawn or re.search(r"│ [·─┼│●]{21} │", text)
 
 
 def test_a_comparison_shows_what_would_settle_it() -> None:

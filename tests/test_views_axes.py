@@ -15,10 +15,10 @@ from test_stats_simulation import columns as simulated
 from workbench.cli import main
 from workbench.errors import UseError
 from workbench.records import Json
+from workbench.stats.axes import axis_importance
 from workbench.stats.curve import response_curve
 from workbench.stats.paired import compare_paired
 from workbench.stats.passk import pass_all_k, pass_at_k
-from workbench.stats.ranking import axis_importance
 from workbench.store.runs import VariantRow
 from workbench.views import format as f
 from workbench.views.axes import STOPPED, axes_json, axes_tables, axes_view, slope_line
@@ -212,7 +212,7 @@ def test_best_and_worst_of_repeats(project: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--axes", "--reference", "x"], "leave out --failures, --trial, --case and --reference"),
+        (["--axes", "--reference", "x"], "leave out --failures, --wrong, --trial, --case and --reference"),
         (["--repeats", "--failures"], "leave out --failures"),
         (["--axes", "--k", "2"], "--k belongs to --repeats"),
         (["--repeats", "--k", "3"], "3"),

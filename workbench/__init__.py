@@ -11,6 +11,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     calibrate.py     how a judge agrees with people; its licence
     checks.py        what checking a model found, kept for this machine
     cli/             a command parses, calls one function, prints
+    collect.py       what batches have answered: fetched, kept, scored
     errors.py        every error a user can meet
     estimates.py     what people would say, from a judge's scores and some labels
     evaluate.py      the whole path on one page
@@ -26,6 +27,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     pytest_plugin.py suites as pytest items, bounds in tests
     records.py       the plain records that the stages speak
     registry.py      one shape for every extension point
+    retrieval.py     passages looked up for each case, by words or by embeddings
     scoring.py       outputs to scores, while a run goes or later
     stopping.py      whether there is a next block: until settled, races
     tracing.py       spans for OpenTelemetry, where its variables ask for them

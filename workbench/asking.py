@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,16 +19,17 @@ from workbench.define.library import Library
 from workbench.define.project import Project, load_project
 from workbench.define.prompt import render_prompt
 from workbench.engines.base import Engine
-from workbench.errors import WorkbenchError
+from workbench.errors import UseError, WorkbenchError
 from workbench.flight import AHEAD, Arrived, Flight, Room, raise_first_error
 from workbench.models import open_models, with_price
 from workbench.records import Json, Model, Output, Prompt, Request
 from workbench.run.budget import Budget, Use, worst_use
 from workbench.run.plan import Asked, identified
-from workbench.run.send import Dispatcher
+from workbench.run.send import Dispatcher, Ended
 from workbench.scorers.base import Rubric, Wanting
 from workbench.store import recording
 from workbench.store.database import Database
+from workbench.tracing import open_spans
 
 AT_ONCE = 256
 """How many jobs are tried together: their requests are looked up at once, and seen as one block."""
@@ -62,6 +64,8 @@ class Judging:
     """Which budget ended it, in words."""
     unscored: Counter[str] = field(default_factory=Counter)
     """What scorers complained of, counted; such scores are made at the next run."""
+    tracing: str = ""
+    """Why traces that were asked for could not be sent, in words."""
 
     @property
     def done(self) -> int:
@@ -102,6 +106,18 @@ class Desk:
             partial(render_prompt, prompt),
         )
 
+    @contextmanager
+    def traced(self, title: str, about: Mapping[str, Json], judging: Judging) -> Iterator[Ended | None]:
+        """What a dispatcher of the desk's engines is to tell of its requests; None where no traces are asked for."""
+        spans, judging.tracing = open_spans(title, about, self.models, self.engines)
+        status = "failed"
+        try:
+            yield spans.answered if spans else None
+            status = "stopped" if judging.stopped_by else "complete"
+        finally:
+            if spans is not None:
+                judging.tracing = spans.close(status)
+
     def worst_case(self, request: Request) -> Use:
         engine = self.engines[request.model]
         return worst_use(request, None if engine.in_process else self.models[request.model].price)
@@ -137,6 +153,10 @@ class Asker:
             while self._flight.flying:  # what comes in while the engines give back is kept
                 self._keep(self._flight.take(0.2))
             raise
+
+    def close(self) -> None:
+        """Keeps what came in after the last job was left."""
+        self._keep(self._flight.take(0))
 
     def _drive(self, jobs: Iterator[Job], each_turn: Callable[[], None]) -> None:
         exhausted = False
@@ -223,6 +243,23 @@ class Asker:
         judging.tokens += (output.prompt_tokens or 0) + (output.output_tokens or 0)
         judging.cost += output.cost or 0.0
         judging.unpriced += output.cost is None and not self._room.engines[request.model].in_process
+
+
+def run_budgets(
+    own: Mapping[str, Json], limits: Mapping[str, Json], run: str, database: Database, desk: Desk
+) -> list[Budget]:
+    """The budgets of a stored run, `own`, and of the project, with what both have spent. Raises UseError where one is
+    in cost and a model of the desk has no price."""
+    for alias, engine in desk.engines.items() if "cost" in {*own, *limits} else ():
+        if not engine.in_process and desk.models[alias].price is None:
+            raise UseError(
+                f"a budget in cost needs the price of '{alias}', which is in no table; write it into workbench.yaml: "
+                "price: {input: …, output: …} (US dollars for a million tokens)"
+            )
+    with database.read() as connection:
+        spent = Use(*recording.spent(connection, run))
+    budgets = project_budget(limits, database, desk)
+    return [Budget(own.get("cost"), own.get("tokens"), own.get("time"), desk.worst_case, spent), *budgets]
 
 
 def project_budget(limits: Mapping[str, Json], database: Database, desk: Desk) -> list[Budget]:

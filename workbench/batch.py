@@ -1,4 +1,4 @@
-"""Runs whose answers come later: plan → reuse → submit; another day collect → keep → score.
+"""Runs whose answers come later: plan → reuse → submit; another day `collect`.
 
 A provider's batch can't be taken back unseen, so each step is committed before the next: chunks are planned in
 one transaction, then each is uploaded, noted, begun, noted. Every batch carries the run's and the chunk's id.
@@ -8,28 +8,28 @@ request is submitted twice. Rights and words as in `evaluate`.
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from tempfile import TemporaryFile
 
 from workbench.begin import RunOptions, begin
-from workbench.engines.base import BatchHost, Batching, BatchState, failed
+from workbench.define.places import in_file_of
+from workbench.engines.base import BatchHost, Batching, BatchState, Engine, failed
 from workbench.engines.price import batch_price
 from workbench.errors import EngineError, ModelError, SuiteError, WorkbenchError
 from workbench.models import open_models
-from workbench.prepare import Prepared, budgets, known_answers
+from workbench.prepare import Plan, Prepared, budgets, known_answers, plan_suite
 from workbench.records import Model, Output, Request, content_id
 from workbench.run.budget import most_tokens
 from workbench.run.chunks import Chunk, Chunks
 from workbench.run.reuse import split
-from workbench.scoring import Scorers, score_run
-from workbench.store import batches, recording, runs
+from workbench.scoring import score_run
+from workbench.store import batches, recording
 from workbench.store.batches import BatchRow
 from workbench.store.database import Database
+from workbench.store.summaries import keep_summary
 
 TRIES = 3
 """How often a batch is tried to be begun; before each further time it is looked for."""
@@ -58,23 +58,8 @@ class Submitted:
     batches: list[BatchRow] = field(default_factory=list)
     """The run's open batches, those of an earlier time included."""
     status: str = ""
-
-
-@dataclass(slots=True)
-class Collected:
-    """What was fetched of a run."""
-
-    run: str
-    answered: int = 0
-    failed: int = 0
-    open: int = 0
-    """Batches that have not ended."""
-    lost: Counter[str] = field(default_factory=Counter)
-    """How a batch ended → requests that it left unanswered."""
-    problems: list[str] = field(default_factory=list)
-    """Why batches failed as a whole."""
-    unscored: Counter[str] = field(default_factory=Counter)
-    status: str = ""
+    asking: tuple[str, ...] = ()
+    """Scorers that ask models: when it is collected."""
 
 
 def submit_batches(prepared: Prepared, database: Database, options: RunOptions | None = None) -> Submitted:
@@ -84,11 +69,12 @@ def submit_batches(prepared: Prepared, database: Database, options: RunOptions |
     a rule that stops a run early.
     """
     with ExitStack() as stack:
-        aliases = sorted({variant.model for variant in prepared.suite.variants})
-        hosts = {alias: _opened(alias, prepared.engines[alias], stack) for alias in aliases}
-        prepared = _at_batch_price(prepared, aliases)
+        hosts = _hosts(prepared, stack)
+        with in_file_of(prepared.suite):
+            prepared = _at_batch_price(prepared, hosts)
         begun = begin(prepared, database, replace(options or RunOptions(), batch=True))
-        done = Submitted(begun.run, begun.planned)
+        prepared = begun.prepared
+        done = Submitted(begun.run, begun.planned, asking=tuple(spec.name for spec, _ in prepared.asking))
         try:
             with database.read() as connection:
                 before = {row.id for row in batches.list_batches(connection, begun.run, only_open=True)}
@@ -100,30 +86,17 @@ def submit_batches(prepared: Prepared, database: Database, options: RunOptions |
             for row in rows:
                 _submit(row, hosts[row.model], database, maybe=row.id in before)
         finally:
-            done.status = _put_down(database, begun.run)
+            done.status = put_down(database, begun.run)
     with database.read() as connection:
         done.batches = batches.list_batches(connection, begun.run, only_open=True)
     return done
 
 
-def collect_batches(database: Database, run: str, find_model: FindModel, scorers: Scorers) -> Collected:
-    """Fetches what the run's batches have answered, keeps and scores it; a batch that has not ended stays.
-
-    The run's suite, prompts and cases need not be as they were, its models must: raises ModelError where an
-    alias means another model now. Raises StoreError where another process is at work on the run, EngineError.
-    """
-    done = Collected(run)
-    with database.write() as connection:
-        recording.take_up(connection, run)
-        header = runs.get_run(connection, run)
-    try:
-        for row, host in _hosted(database, run, find_model):
-            _collect(row, host, database, done)
-        _attach_known(database, run, header.started)
-        done.unscored = score_run(database, run, scorers).unscored if scorers else done.unscored
-    finally:
-        done.status = _put_down(database, run)
-    return done
+def plan_batches(prepared: Prepared, database: Database | None) -> Plan:
+    """What `submit_batches` would ask, at the price of batches; raises as it does. `cost` is None where that price is
+    unknown; nothing is sent."""
+    with ExitStack() as stack, in_file_of(prepared.suite):
+        return plan_suite(_at_batch_price(prepared, _hosts(prepared, stack)), database)
 
 
 def cancel_batches(database: Database, run: str, find_model: FindModel, *, forget: bool = False) -> list[BatchRow]:
@@ -140,14 +113,14 @@ def cancel_batches(database: Database, run: str, find_model: FindModel, *, forge
                 for row in batches.list_batches(connection, run, only_open=True):
                     batches.note(connection, row.id, status="cancelled", said="forgotten")
         else:
-            for row, host in _hosted(database, run, find_model):
-                state = _found(row, host)
+            for row, _, host in hosted(database, run, find_model):
+                state = find_batch(row, host)
                 if state is None:
-                    _note(database, row, status="cancelled", said="never submitted")
+                    note(database, row, status="cancelled", said="never submitted")
                 else:
-                    _note(database, row, status="submitted", batch=state.id, said=host.cancel(state.id).said)
+                    note(database, row, status="submitted", batch=state.id, said=host.cancel(state.id).said)
     finally:
-        _put_down(database, run)
+        put_down(database, run)
     with database.read() as connection:
         return batches.list_batches(connection, run)
 
@@ -165,13 +138,13 @@ def show_batches(database: Database, run: str | None, find_model: FindModel) -> 
                 continue
             try:
                 if row.identity not in hosts:
-                    hosts[row.identity] = _reopened(row, find_model, stack)
+                    hosts[row.identity] = _opened(row.model, _reopened(row, find_model), stack)
                 host = hosts[row.identity]
                 if isinstance(host, WorkbenchError):
                     raise host
                 state = host.state(str(row.batch))
                 counts = {"said": state.said, "answered": state.answered, "failed": state.failed}
-                _note(database, row, **counts)
+                note(database, row, **counts)
                 yield replace(row, **counts), ""  # type: ignore[arg-type]
             except WorkbenchError as error:
                 hosts[row.identity] = error
@@ -187,8 +160,8 @@ def _opened(alias: str, engine: object, stack: ExitStack) -> BatchHost:
     return stack.enter_context(engine.open_batches())
 
 
-def _reopened(row: BatchRow, find_model: FindModel, stack: ExitStack) -> BatchHost:
-    """The host of a batch that was planned before. The address that gets the key is workbench.yaml's, never
+def _reopened(row: BatchRow, find_model: FindModel) -> Engine:
+    """The engine of a batch that was planned before. The address that gets the key is workbench.yaml's, never
     one that the store names."""
     model = replace(find_model(row.model), price=row.price or {})
     engine = open_models({row.model: model})[row.model]
@@ -197,34 +170,45 @@ def _reopened(row: BatchRow, find_model: FindModel, stack: ExitStack) -> BatchHo
             f"model '{row.model}' was {row.identity} when batch {row.number} of run {row.run} was submitted, and is "
             f"{engine.identity} now; give it back its address and name in workbench.yaml"
         )
-    return _opened(row.model, engine, stack)
+    return engine
 
 
-def _hosted(database: Database, run: str, find_model: FindModel) -> Iterator[tuple[BatchRow, BatchHost]]:
-    """The run's open batches, each with its host."""
+def hosted(database: Database, run: str, find_model: FindModel) -> Iterator[tuple[BatchRow, Engine, BatchHost]]:
+    """The run's open batches, each with its engine and its host."""
     with database.read() as connection:
         rows = batches.list_batches(connection, run, only_open=True)
     with ExitStack() as stack:
-        hosts: dict[tuple[str, str], BatchHost] = {}
+        opened: dict[tuple[str, str], tuple[Engine, BatchHost]] = {}
         for row in rows:
             key = (row.model, str(row.price))
-            if key not in hosts:
-                hosts[key] = _reopened(row, find_model, stack)
-            yield row, hosts[key]
+            if key not in opened:
+                engine = _reopened(row, find_model)
+                opened[key] = engine, _opened(row.model, engine, stack)
+            yield row, *opened[key]
 
 
-def _at_batch_price(prepared: Prepared, aliases: Sequence[str]) -> Prepared:
+def _hosts(prepared: Prepared, stack: ExitStack) -> dict[str, BatchHost]:
+    """By the aliases of the suite's variants."""
+    aliases = sorted({variant.model for variant in prepared.suite.variants})
+    return {alias: _opened(alias, prepared.engines[alias], stack) for alias in aliases}
+
+
+def _at_batch_price(prepared: Prepared, hosts: Mapping[str, BatchHost]) -> Prepared:
     """The suite with its models' prices in batches. Raises SuiteError where that can't be."""
     suite = prepared.suite
     if suite.until or suite.race:
         raise SuiteError("a batch is submitted as a whole; leave out what stops a run early (until, race)", suite.path)
-    at_price = {alias: replace(suite.models[alias], price=batch_price(suite.models[alias].price)) for alias in aliases}
+    at_price = {
+        alias: replace(suite.models[alias], price=batch_price(suite.models[alias].price, host.price_factor))
+        for alias, host in hosts.items()
+    }
     models = {**suite.models, **at_price}
     unknown = [alias for alias, model in at_price.items() if model.price is None]
     if unknown and ("cost" in suite.budget or "cost" in prepared.project_budget):
         raise SuiteError(
             f"a budget in cost needs the price of '{unknown[0]}' in a batch, which is in no table; write it into "
-            "workbench.yaml: price: {input: …, output: …, batch: {input: …, output: …}}",
+            "workbench.yaml: price: {input: …, output: …, batch: {input: …, output: …}}, or its share of the price of "
+            "single calls: options: {batch_price_factor: 0.5}",
             suite.path,
         )
     return replace(prepared, suite=replace(suite, models=models))
@@ -297,9 +281,9 @@ def _submit(row: BatchRow, host: BatchHost, database: Database, *, maybe: bool) 
     name, file = f"{row.id}.jsonl", row.file
     if file is None:
         file = (host.find_file(name) if maybe else None) or _upload(row, name, host, database)
-        _note(database, row, status="uploaded", file=file, said="uploaded")
+        note(database, row, status="uploaded", file=file, said="uploaded")
     state = _begun(row, file, host, maybe=maybe and row.file is not None)
-    _note(database, row, status="submitted", batch=state.id, said=state.said)
+    note(database, row, status="submitted", batch=state.id, said=state.said)
 
 
 def _upload(row: BatchRow, name: str, host: BatchHost, database: Database) -> str:
@@ -315,7 +299,7 @@ def _upload(row: BatchRow, name: str, host: BatchHost, database: Database) -> st
 def _begun(row: BatchRow, file: str, host: BatchHost, *, maybe: bool) -> BatchState:
     """The provider's batch, begun once: before another try it is looked for."""
     for tries in range(1, TRIES + 1):
-        if maybe and (state := host.find(_marks(row))):
+        if maybe and (state := host.find(_marks(row), file)):
             return state
         try:
             return host.create(file, _marks(row))
@@ -331,67 +315,23 @@ def _marks(row: BatchRow) -> dict[str, str]:
     return {"workbench_run": row.run, "workbench_batch": row.id}
 
 
-def _found(row: BatchRow, host: BatchHost) -> BatchState | None:
-    """The provider's batch, also one that was begun by a process that could not note it."""
-    return host.state(row.batch) if row.batch else host.find(_marks(row))
+def find_batch(row: BatchRow, host: BatchHost) -> BatchState | None:
+    """The provider's batch, also one that was begun by a process that could not note it; before a file was noted
+    there is none."""
+    if row.batch:
+        return host.state(row.batch)
+    return host.find(_marks(row), row.file) if row.file else None
 
 
-def _collect(row: BatchRow, host: BatchHost, database: Database, done: Collected) -> None:
-    state = _found(row, host)
-    if state is None:  # it was never begun: `run --resume --batch` does
-        return
-    if state.status == "submitted":
-        done.open += 1
-        counts = {"answered": state.answered, "failed": state.failed}
-        _note(database, row, status="submitted", batch=state.id, said=state.said, **counts)
-        return
-    with database.read() as connection:
-        ids = batches.batch_requests(connection, row.id)
-    good = bad = 0
-    fetched = host.outputs(state, ids)
-    while outputs := list(itertools.islice(fetched, recording.CHUNK)):
-        new = _keep(database, row, outputs)
-        done.answered += sum(o.failure is None for o in new)
-        done.failed += sum(o.failure is not None for o in new)
-        good += sum(o.failure is None for o in outputs)
-        bad += sum(o.failure is not None for o in outputs)
-    if lost := len(ids) - good - bad:
-        done.lost[state.status] += lost
-    if state.problem:
-        done.problems.append(state.problem)
-    said = state.problem or state.said
-    _note(database, row, status=state.status, batch=state.id, said=said, answered=good, failed=bad)
-
-
-def _keep(database: Database, row: BatchRow, outputs: Sequence[Output]) -> list[Output]:
-    """Commits outputs, but for those that an earlier, killed process has committed."""
-    with database.write() as connection:
-        there = batches.outputs_since(connection, row.run, [o.request_id for o in outputs], row.time)
-        new = [output for output in outputs if output.request_id not in there]
-        recording.keep_outputs(connection, row.run, new)
-    return new
-
-
-def _attach_known(database: Database, run: str, since: str) -> None:
-    """Gives the trials that still wait the answers that other runs' batches brought since the run began."""
-    with database.read() as connection:
-        waiting = batches.unanswered(connection, run)
-        known = recording.known(connection, waiting, since) if waiting else {}
-    with database.write() as connection:
-        recording.attach(connection, run, known.values())
-
-
-def _note(database: Database, row: BatchRow, **values: object) -> None:
+def note(database: Database, row: BatchRow, **values: object) -> None:
     with database.write() as connection:
         batches.note(connection, row.id, **values)
 
 
-def _put_down(database: Database, run: str) -> str:
-    """Ends the work on a run for now: `waiting` for batches, its own or others', `complete` or `stopped`."""
+def put_down(database: Database, run: str) -> str:
+    """Ends the work on a run for now; gives how it stands."""
     with database.write() as connection:
-        unanswered = batches.unanswered(connection, run)
-        flying = batches.requests_in_flight(connection) if unanswered else {}
-        waiting = any(request in flying for request in unanswered)
-        status = "waiting" if waiting else "stopped" if unanswered else "complete"
+        status = batches.standing(connection, run)
         recording.put_down(connection, run, status)
+        keep_summary(connection, run)
     return status

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from threading import Event
 
+from workbench.asking import Judging
 from workbench.errors import SuiteError, UseError
+from workbench.flight import Room
 from workbench.judging import described
-from workbench.prepare import Prepared
+from workbench.prepare import Prepared, budgets
 from workbench.records import Json, content_id
+from workbench.retrieval import find_passages
 from workbench.run.provenance import provenance
 from workbench.run.reuse import newest_wanted
 from workbench.store import batches, recording, runs
@@ -40,10 +44,17 @@ class Begun:
     planned: int
     reuse_after: str
     """Answers older than this time are not reused; empty: any age."""
+    prepared: Prepared
+    """The suite that runs: with the passages that were looked up."""
+    retrieving: Judging
+    """What looking them up took."""
 
 
-def begin(prepared: Prepared, database: Database, options: RunOptions) -> Begun:
-    """Writes the run's header, or takes up the run to resume."""
+def begin(prepared: Prepared, database: Database, options: RunOptions, stop: Event | None = None) -> Begun:
+    """Looks passages up, then writes the run's header, or takes up the run to resume.
+
+    Raises KeyboardInterrupt where `stop` is set before the header is written: nothing has begun; see
+    `retrieval.find_passages`."""
     suite = prepared.suite
     if options.batch and (suite.until or suite.race):
         raise SuiteError("'until' and 'race' decide after each block, so they can't go with --batch", suite.path)
@@ -64,7 +75,14 @@ def begin(prepared: Prepared, database: Database, options: RunOptions) -> Begun:
         seed = options.seed if options.seed is not None else suite.seed
         seed = secrets.randbelow(2**31) if options.fresh and options.seed is None else seed
         oldest = recording.now() if options.fresh else oldest
-    trials = [(p.trial, p.request.id) for block in prepared.blocks(seed) for p in block]
+    retrieving = Judging()
+    if suite.retrieve:
+        engines = {alias: prepared.engines[alias] for alias in suite.retrieve["models"]}
+        room = Room(database, run, engines, budgets(prepared, database, run), stop=stop or Event())
+        prepared = replace(prepared, found=find_passages(suite, room, prepared.root, retrieving))
+    trials = [(p.trial, p.request.id) for block in prepared.blocks(seed, stop) for p in block]
+    if stop is not None and stop.is_set():  # hundreds of thousands of trials take a while
+        raise KeyboardInterrupt
     rules = [dict(rule) for rule in (suite.until, suite.race) if rule]
     plan = recording.Plan(content_id("pl1", [*([t.id, request] for t, request in trials), *rules]), trials)
     with database.write() as connection:
@@ -75,7 +93,7 @@ def begin(prepared: Prepared, database: Database, options: RunOptions) -> Begun:
         else:
             header = {**_header(prepared, seed), "fresh": options.fresh}
             recording.start_run(connection, run, suite, plan, header)
-    return Begun(run, seed, len(trials), oldest)
+    return Begun(run, seed, len(trials), oldest, prepared, retrieving)
 
 
 def _header(prepared: Prepared, seed: int) -> dict[str, Json]:
@@ -100,5 +118,6 @@ def _header(prepared: Prepared, seed: int) -> dict[str, Json]:
         "cases": len(suite.cases),
         "repeats": suite.repeats,
         **({"shard": suite.shard} if suite.shard else {}),
+        **({"budget": dict(suite.budget)} if suite.budget else {}),
         **provenance(prepared.root),
     }

@@ -88,7 +88,11 @@ def calibrate(
     judging = Judging(planned=len(labels))
     found: dict[int, _Said] = {}
     room = Room(database, "calibration", desk.engines, project_budget(limits, database, desk), stop=stop or Event())
-    with Dispatcher(desk.engines) as dispatcher:
+    about = {"workbench.rubric": wanted.rubric}
+    with (
+        desk.traced(f"calibrate {wanted.rubric}", about, judging) as ended,
+        Dispatcher(desk.engines, ended=ended) as dispatcher,
+    ):
         Asker(room, dispatcher, judging).drive(_Job(judge, row, found, judging) for row in labels)
     said = [found[row.line] for row in labels if row.line in found]
     figures = _figures(said, judge, wanted.model)

@@ -18,6 +18,7 @@ One place prints them: `cli.main`. Errors of other libraries are translated wher
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -79,6 +80,12 @@ class ScorerError(WorkbenchError):
 
 class StoreError(WorkbenchError):
     """The store can't be read or written."""
+
+
+def named_first(message: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that a message holds as words, in the order in which it does."""
+    found = ((re.search(rf"\b{re.escape(name)}\b", message), name) for name in names if name)
+    return [name for _, name in sorted((place.start(), name) for place, name in found if place)]
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

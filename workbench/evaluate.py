@@ -17,7 +17,8 @@ from workbench.asking import Judging
 from workbench.begin import Begun, RunOptions, begin
 from workbench.engines.base import Limited
 from workbench.flight import AHEAD, Arrived, Flight, Room, raise_first_error
-from workbench.judging import judge_run
+from workbench.foresight import SHOWN
+from workbench.judging import RunJudging, compared_with
 from workbench.prepare import Prepared, budgets, known_answers
 from workbench.records import Json, Output, Request, Score, Trial
 from workbench.run.plan import Planned
@@ -25,14 +26,16 @@ from workbench.run.reuse import split
 from workbench.run.send import Dispatcher
 from workbench.scorers.timing import Latency
 from workbench.scoring import score_output
+from workbench.stats.sequential import MOST_LOOKS
 from workbench.stopping import Stopping, read_scores
 from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.recording import Kept
-from workbench.tracing import open_spans
+from workbench.store.summaries import keep_summary
+from workbench.tracing import about_run, open_spans
 
-TIMED_TRIALS = 8
-"""How many answers of a variant are made once more to measure their latency."""
+LOOKS_WITH_LOADING = 8
+"""At most so many looks of `until` and `race` where models of this process take turns, each loaded anew."""
 
 
 @dataclass(slots=True)
@@ -62,6 +65,8 @@ class Progress:
 
     judging: Judging = field(default_factory=Judging)
     """What scorers that ask models took: apart from all that is counted above."""
+    retrieving: Judging = field(default_factory=Judging)
+    """What embedding took before passages were looked up; apart from the rest, too."""
     stopped_by: str = ""
     """Which budget ended the run, in words."""
     tracing: str = ""
@@ -87,25 +92,35 @@ def run_suite(
     given back, what was answered is kept. Raises what makes going on impossible; the run can be resumed.
     """
     options = options or RunOptions()
-    begun = begin(prepared, database, options)
-    progress = Progress(begun.run, begun.planned)
-    going = _Going(prepared, database, progress, stop or Event(), watch, begun)
+    stop = stop or Event()
+    begun = begin(prepared, database, options, stop)
+    prepared = begun.prepared
+    progress = Progress(begun.run, begun.planned, retrieving=begun.retrieving)
+    going = _Going(prepared, database, progress, stop, watch, begun)
     status = "failed"
     try:
-        with Dispatcher(prepared.engines) as dispatcher:
-            going.drive(going.wanted(prepared.blocks(begun.seed)), dispatcher)
-            going.judge(dispatcher)
+        with going.dispatcher:
+            whole = going.go(prepared.blocks(begun.seed, going.stop))
             going.count_work()
-            going.measure_latency(dispatcher)
-        ended_early = going.stop.is_set() or progress.stopped_by
-        left = progress.done < progress.planned or progress.judging.done < progress.judging.planned
-        status = "stopped" if ended_early and left else "complete"
+            going.measure_latency()
+        status = "complete" if whole else "stopped"
     except KeyboardInterrupt:
         status = "stopped"
         raise
     finally:
         going.finish(status)
     return progress, status
+
+
+def _stopping(prepared: Prepared, database: Database, run: str) -> Stopping | None:
+    """What ends the run of a suite with `until` or `race`. Of several models that compute in this process each is
+    loaded again for each look: then it is looked less often."""
+    if not prepared.suite.until and not prepared.suite.race:
+        return None
+    compared = compared_with({v.id: v for v in prepared.suite.variants}, prepared.asking).values()
+    local = sum(engine.in_process for engine in prepared.engines.values())
+    most_looks = LOOKS_WITH_LOADING if local > 1 else MOST_LOOKS
+    return Stopping(prepared.suite, partial(read_scores, database, run), set(compared), most_looks)
 
 
 class _Going:
@@ -123,66 +138,86 @@ class _Going:
         self.prepared, self.database, self.progress, self.stop, self.watch = prepared, database, progress, stop, watch
         self._known = known_answers(database, begun.reuse_after)
         own = budgets(prepared, database, begun.run)
-        self._spans, progress.tracing = open_spans(begun.run, prepared.suite, prepared.engines)
-        self._room = Room(database, begun.run, prepared.engines, own, begun.reuse_after, stop, self._spans)
-        self._flight = Flight(self._room)
+        about = about_run(begun.run, prepared.suite)
+        title, models = f"run {prepared.suite.name}", prepared.suite.models
+        self._spans, progress.tracing = open_spans(title, about, models, prepared.engines)
+        room = Room(database, begun.run, prepared.engines, own, begun.reuse_after, stop)
+        self.dispatcher = Dispatcher(prepared.engines, ended=self._spans.answered if self._spans else None)
+        self._flight = Flight(room)
+        self._judges = RunJudging(
+            room, prepared.asking, self.dispatcher, progress.judging, lambda: self.watch(self.progress)
+        )
         self._waiting: dict[str, list[Planned]] = {}
         """Request id → the trials that wait for it."""
+        self._unjudged: dict[str, list[str]] = {}
+        """Case → its trials of this stretch."""
+        self._numbers = itertools.count()
+        """Of blocks."""
         self._untimed: list[tuple[Planned, Kept]] = []
-        self._looked_at: Counter[str] = Counter()
-        ends_early = prepared.suite.until or prepared.suite.race
-        self._stopping = Stopping(prepared.suite, partial(read_scores, database, begun.run)) if ends_early else None
+        self._to_time = {v.id: prepared.answers_to_time(v.id) for v in prepared.suite.variants}
+        self._looked_at: dict[str, Counter[str]] = {variant: Counter() for variant in self._to_time}
+        """Variant → case → answers that came."""
+        self._stopping = _stopping(prepared, database, begun.run)
         self._beaten = time.monotonic()
         with database.read() as connection:
             self._scored = recording.score_keys(connection, progress.run)
 
-    def wanted(self, plan: Iterator[list[Planned]]) -> Iterator[list[Planned]]:
-        """The blocks that are to be asked: all, or with `until` or `race` as long as the question is open."""
-        return plan if self._stopping is None else self._stopping.blocks(plan)
+    @property
+    def _ended_early(self) -> bool:
+        """By a stop, or by a budget."""
+        return self.stop.is_set() or bool(self.progress.stopped_by)
 
-    def drive(self, plan: Iterator[list[Planned]], dispatcher: Dispatcher) -> None:
+    def go(self, plan: Iterator[list[Planned]]) -> bool:
+        """Asks and judges all, or with `until` or `race` look by look as long as the question is open; False where it
+        ended before that."""
+        for blocks in [plan] if self._stopping is None else self._stopping.stretches(plan):
+            self._drive(blocks)
+            self._judge()
+            judging = self.progress.judging
+            left = self.progress.done < self.progress.planned or judging.done < judging.planned
+            if self._ended_early and left:  # what is incomplete is not looked at
+                return False
+        return True
+
+    def _drive(self, blocks: Iterator[list[Planned]]) -> None:
         """Keeps enough lined up until all is answered, or the run is stopped or at its budget."""
-        blocks = enumerate(plan)
         exhausted = False
-        ahead = AHEAD if self._stopping is None else 1  # whether there is a next block is known after each
         while not exhausted or self._waiting:
-            while not exhausted and len(self._waiting) < ahead and not self.stop.is_set():
-                number, block = next(blocks, (-1, []))
-                exhausted = number < 0
-                self._ask(block, number)
-            ended = self._flight.submit(dispatcher) or (self._flight.out_of_time() if self._waiting else "")
+            while not exhausted and len(self._waiting) < AHEAD and not self.stop.is_set():
+                block = next(blocks, None)
+                exhausted = block is None
+                self._ask(block or [], next(self._numbers))
+            ended = self._flight.submit(self.dispatcher) or (self._flight.out_of_time() if self._waiting else "")
             self.progress.stopped_by = self.progress.stopped_by or ended
-            if self.stop.is_set() or self.progress.stopped_by:
-                for given_up in self._flight.give_up(dispatcher):
+            if self._ended_early:
+                for given_up in self._flight.give_up(self.dispatcher):
                     self._waiting.pop(given_up, None)
                 exhausted = True
             self._receive(self._flight.take(wait=0.2))
 
-    def judge(self, dispatcher: Dispatcher) -> None:
-        """The second wave: scorers that ask models, about the answers that are there."""
-        progress = self.progress
-        if self.stop.is_set() or progress.stopped_by:
+    def _judge(self) -> None:
+        """Scores what was answered since the last time by scorers that ask models."""
+        if self._ended_early:
             return
-        judging = progress.judging
-        judge_run(self._room, self.prepared.asking, dispatcher, judging, lambda: self.watch(progress))
-        progress.unscored += judging.unscored
+        progress, judging = self.progress, self.progress.judging
+        judging.planned = (progress.done - progress.failed) * len(self.prepared.asking)
+        trials, self._unjudged = [*itertools.chain(*self._unjudged.values())], {}
+        self._judges.judge(trials)
         progress.stopped_by = judging.stopped_by
 
     def count_work(self) -> None:
         """Notes what the engines counted; what is asked again to measure latency comes after and is left out."""
         self.progress.work = {alias: work for alias, e in self.prepared.engines.items() if (work := e.work())}
 
-    def measure_latency(self, dispatcher: Dispatcher) -> None:
-        """Answers in a batch have no latency of their own: a few trials of each variant are asked once more,
-        one at a time, and their outputs are given the times."""
+    def measure_latency(self) -> None:
+        """Answers in a batch have no latency of their own: some trials of each variant, as many as its gates need, are
+        asked once more, one at a time, and their outputs are given the times."""
         scorers = [(spec, scorer) for spec, scorer in self.prepared.scorers if isinstance(scorer, Latency)]
-        if not scorers and all(gate["measure"] != "latency" for gate in self.prepared.suite.gates):
-            return
         block = itertools.count(1_000_000)
         for planned, kept in self._untimed:
-            if self.stop.is_set() or self.progress.stopped_by:
+            if self._ended_early:
                 return
-            output = dispatcher.submit(replace(planned.request, alone=True), next(block)).result()
+            output = self.dispatcher.submit(replace(planned.request, alone=True), next(block)).result()
             if not output.failure:
                 timed = replace(kept.output, seconds=output.seconds, first_token_seconds=output.first_token_seconds)
                 scores = list(score_output(scorers, planned.trial.id, planned.trial.case, timed))
@@ -194,11 +229,14 @@ class _Going:
     def finish(self, status: str) -> None:
         """Keeps what came in while the engines closed, then ends the run's row."""
         self._keep(self._flight.take(wait=0))
+        self._judges.close()
+        self.progress.unscored += self.progress.judging.unscored
         with self.database.write() as connection:
             facts = {"limits": self._limit_histories()}
             if self._stopping is not None:
                 facts["stopping"] = self._stopping.report()
             recording.end_run(connection, self.progress.run, status, self.progress.work, facts)
+            keep_summary(connection, self.progress.run)
         if self._spans is not None:
             self.progress.tracing = self._spans.close(status)
         self.watch(self.progress)
@@ -210,6 +248,8 @@ class _Going:
 
     def _ask(self, block: list[Planned], number: int) -> None:
         """Answers what is known, lines up the rest."""
+        for planned in block if self.prepared.asking else ():
+            self._unjudged.setdefault(planned.trial.case.id, []).append(planned.trial.id)
         parts = split(block, self._known)
         waiting: dict[str, list[Planned]] = {}
         for planned in block:
@@ -264,10 +304,12 @@ class _Going:
                 recording.save_scores(connection, self.progress.run, new)
 
     def _note_untimed(self, planned: Planned, kept: Kept) -> None:
-        """Remembers which of a variant's first answers have no latency."""
-        variant = planned.trial.variant.id
-        self._looked_at[variant] += 1
-        if kept.output.seconds is None and self._looked_at[variant] <= TIMED_TRIALS:
+        """Remembers which of a variant's first answers have no latency; of many, one of each case."""
+        variant, case = planned.trial.variant.id, planned.trial.case.id
+        looked_at, wanted = self._looked_at[variant], self._to_time[variant]
+        looked_at[case] += 1
+        due = looked_at.total() <= wanted if wanted <= SHOWN else looked_at[case] == 1 and len(looked_at) <= wanted
+        if kept.output.seconds is None and due:
             self._untimed.append((planned, kept))
 
     def _scores(self, trial: Trial, output: Output) -> Iterator[Score]:

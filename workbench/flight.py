@@ -21,7 +21,6 @@ from workbench.run.send import Dispatcher
 from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.recording import Kept
-from workbench.tracing import Spans
 
 AHEAD = 1000
 """How many requests are lined up at least, in whole blocks: enough to keep engines busy, few enough to stay small."""
@@ -43,8 +42,6 @@ class Room:
     newer_than: str = ""
     """Answers older than this time (ISO 8601, UTC) are not reused."""
     stop: Event = field(default_factory=Event)
-    spans: Spans | None = None
-    """Told of each request that ends, where traces are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +85,8 @@ class Flight:
             self.flying.add(request.id)
             for budget in self._room.budgets:
                 budget.ask(request)
-        began = time.time_ns()
         for (_, request), future in zip(asked, dispatcher.submit_all(asked), strict=True):
-            future.add_done_callback(partial(self._arrive, request, began))
+            future.add_done_callback(partial(self._arrive, request))
         return ended
 
     def out_of_time(self) -> str:
@@ -138,12 +134,8 @@ class Flight:
             recording.beat(connection, self._room.run)
         return Landed(kept, [request for request, _, _ in answered], cancelled)
 
-    def _arrive(self, request: Request, began: int, future: Future[Output]) -> None:
-        try:
-            if self._room.spans is not None:
-                self._room.spans.answered(request, began, future)
-        finally:
-            self._arrived.put((request, future))
+    def _arrive(self, request: Request, future: Future[Output]) -> None:
+        self._arrived.put((request, future))
 
 
 def raise_first_error(arrived: Arrived) -> None:

@@ -1,14 +1,31 @@
-"""What a suite's gates can't show with so many cases, said before anything is asked."""
+"""What a suite's gates can't show with so many cases, said before anything is asked; and what they need timed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from workbench.define.baseline import Baseline
 from workbench.define.gates import Gate
 from workbench.stats.gates import cases_to_show, cases_without_one
+
+SHOWN = 8
+"""Answers of a variant whose latency is measured where it is only shown, or its mean is judged."""
+
+
+def answers_to_time(gates: Sequence[Gate], timers: Collection[str], variant: str) -> int:
+    """Answers of a variant whose latency must be measured, each of another case where it is more than `SHOWN`: as many
+    as show a gate's quantile, or share of a scorer, where none misses it. `timers` are the scorers of time; 0 where
+    nothing asks for latency."""
+    needed = [SHOWN] if timers else []
+    for gate in gates:
+        timed = gate.measure == "latency" or gate.scorer in timers
+        if timed and (gate.variants is None or variant in gate.variants):
+            share = gate.quantile if gate.measure == "latency" else gate.bound if gate.rule == "at_least" else None
+            fewest = cases_without_one(1 - share, 1 - gate.confidence) if share is not None else None
+            needed += [SHOWN, fewest or 0]
+    return max(needed, default=0)
 
 
 def notes_before(gates: Sequence[Gate], cases: int, repeats: int, baseline: Baseline | None) -> list[str]:

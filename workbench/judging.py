@@ -1,4 +1,7 @@
-"""Scores by scorers that ask models: the second wave of a run, or of `score` on a stored one."""
+"""Scores by scorers that ask models: of a run while it goes, or of a stored one.
+
+They are made of answers that are there: of all of a run's, or, where it may end early, of those up to the next look.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby, product
 from threading import Event
-from typing import Any
 
-from workbench.asking import Ask, Asker, Desk, Job, Judging, project_budget
+from workbench.asking import Ask, Asker, Desk, Job, Judging
 from workbench.define.sweep import select
 from workbench.errors import DataError, ScorerError, UseError
 from workbench.flight import Room
 from workbench.records import EMPTY, Case, Json, Judgement, Output, Score, ScorerSpec, Variant
+from workbench.run.budget import Budget
 from workbench.run.send import Dispatcher
 from workbench.scorers.base import Answered, Asking, Scorer
 from workbench.scorers.build import asking_parts, compares, score_key
@@ -20,10 +23,11 @@ from workbench.scoring import Scorers, case_of, check_expected, expected_answer
 from workbench.store import recording, runs
 from workbench.store.database import Database
 from workbench.store.runs import TrialRow, VariantRow
+from workbench.store.summaries import keep_ended
 
 
 def asks(scorer: Scorer) -> bool:
-    """Whether a scorer belongs into the second wave: it, or a part of it, asks a model or compares all variants."""
+    """Whether a scorer waits for the answers: it, or a part of it, asks a model or compares all variants."""
     return compares(scorer) or any(True for _ in asking_parts(scorer))
 
 
@@ -61,66 +65,74 @@ def described(scorers: Scorers) -> dict[str, Json]:
     return found
 
 
-def judge_run(
-    room: Room, scorers: Scorers, dispatcher: Dispatcher, judging: Judging, changed: Callable[[], None]
-) -> None:
-    """Scores the run's answers by scorers that ask models; scores that are there on the same terms are kept.
-    `changed` is called whenever some may have been made.
-
-    Raises UseError for a variant to compare with that the run lacks, and what makes going on impossible."""
-    if not scorers:
-        return
-    with room.database.read() as connection:
-        wave = _Wave(room, scorers, judging, changed, runs.run_variants(connection, room.run))
-        wave.old = recording.score_keys(connection, room.run)
-        judging.planned = runs.get_run(connection, room.run).answered * len(scorers)
-        try:
-            rows = runs.trial_rows(connection, room.run)
-            Asker(room, dispatcher, judging).drive(wave.jobs(rows), wave.save)
-        finally:
-            wave.save()
-
-
 def judge_stored(
-    database: Database, run: str, scorers: Scorers, desk: Desk, limits: Mapping[str, Json], stop: Event | None = None
+    database: Database, run: str, scorers: Scorers, desk: Desk, budgets: Sequence[Budget], stop: Event | None = None
 ) -> Judging:
-    """Scores a stored run by scorers that ask models, with their own calls; `limits` is the project's budget."""
+    """Scores a stored run by scorers that ask models, with their own calls, within these budgets.
+
+    Raises DataError, UseError for a variant to compare with that the run lacks, and what makes going on impossible."""
     judging = Judging()
     if not scorers:
         return judging
+    trials = []
     with database.read() as connection:
         for row in runs.trial_rows(connection, run):
             check_expected(scorers, [case_of(row)])
-    room = Room(database, run, desk.engines, project_budget(limits, database, desk), stop=stop or Event())
-    with Dispatcher(desk.engines) as dispatcher:
-        judge_run(room, scorers, dispatcher, judging, lambda: None)
+            trials.append(row.trial_id)
+        judging.planned = runs.get_run(connection, run).answered * len(scorers)
+    room = Room(database, run, desk.engines, budgets, stop=stop or Event())
+    with desk.traced(f"score {run}", {"workbench.run.id": run}, judging) as ended:
+        dispatcher = Dispatcher(desk.engines, ended=ended)
+        judges = RunJudging(room, scorers, dispatcher, judging)
+        try:
+            with dispatcher:
+                judges.judge(trials)
+        finally:
+            judges.close()
     with database.write() as connection:
         recording.add_scorers(connection, run, [spec.name for spec, _ in scorers], described(scorers))
+        keep_ended(connection, [run])
     return judging
 
 
-class _Wave:
-    """The scores to make, as jobs that ask; they are stored as they come."""
+class RunJudging:
+    """Scores a run's answers by scorers that ask models, some trials after others; scores that are there on the
+    same terms are kept, new ones are stored as they come. Lives in one thread, the store's writer."""
 
     def __init__(
         self,
         room: Room,
         scorers: Scorers,
+        dispatcher: Dispatcher,
         judging: Judging,
-        changed: Callable[[], None],
-        variants: Sequence[VariantRow],
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`changed` is called whenever some scores may have been made. Raises UseError for a variant to compare with
+        that the run lacks."""
         self._room, self._scorers, self._judging, self._changed = room, scorers, judging, changed
-        self.old: Mapping[tuple[str, str], str] = {}
+        self._asker = Asker(room, dispatcher, judging)
         self._fresh: list[Score] = []
-        self._references = {
-            repr(part.against): find_reference(variants, part.against)
-            for _, scorer in scorers
-            for part in asking_parts(scorer)
-            if part.against is not None
-        }
+        with room.database.read() as connection:
+            variants = runs.run_variants(connection, room.run) if scorers else []
+            self._old = recording.score_keys(connection, room.run) if scorers else {}
+        self._references = compared_with(_records(variants), scorers)
 
-    def jobs(self, rows: Iterator[TrialRow]) -> Iterator[Job]:
+    def judge(self, trials: Sequence[str]) -> None:
+        """Scores the answers among the trials with these ids, which hold all of their cases and stand case by case.
+        Ends early at a stop and where a budget is used up; raises what makes going on impossible."""
+        if not self._scorers:
+            return
+        with self._room.database.read() as connection:
+            try:
+                self._asker.drive(self._jobs(runs.rows_of(connection, self._room.run, trials)), self._save)
+            finally:
+                self._save()
+
+    def close(self) -> None:
+        """Keeps the answers that came in while the engines closed."""
+        self._asker.close()
+
+    def _jobs(self, rows: Iterator[TrialRow]) -> Iterator[Job]:
         """A job for each answer and scorer, case by case."""
         for _, of_case in groupby(rows, key=lambda row: row.case_id):
             answers = {
@@ -136,7 +148,7 @@ class _Wave:
                     about = partial(Answered, row.output, other=partial(self._other, row, answers), rivals=rivals.copy)
                     yield from (partial(self._score, row, about, *pair) for pair in self._scorers)
 
-    def save(self) -> None:
+    def _save(self) -> None:
         """Stores what was scored since the last time."""
         fresh, self._fresh = self._fresh, []
         if fresh:
@@ -152,7 +164,7 @@ class _Wave:
             texts = [answer.other(part.against).text for part in asking_parts(scorer) if part.against is not None]
             texts += [output.text for output in answer.rivals()] if compares(scorer) else []
             key = score_key(spec, scorer, expected, texts)
-            if self.old.get((row.trial_id, spec.name)) == key:
+            if self._old.get((row.trial_id, spec.name)) == key:
                 self._judging.kept += 1
                 return
             judged = scorer(answer)
@@ -169,17 +181,33 @@ class _Wave:
         return found.output
 
 
-def find_reference(variants: Sequence[VariantRow], wanted: Any) -> str:
+def compared_with(variants: Mapping[str, Variant], scorers: Scorers) -> dict[str, str]:
+    """The variants that scorers compare with: the `repr` of each `against` → the variant's id. Raises UseError."""
+    parts = (part for _, scorer in scorers for part in asking_parts(scorer))
+    return {repr(p.against): _find(variants, p.against) for p in parts if p.against is not None}
+
+
+def find_reference(variants: Sequence[VariantRow], wanted: Json) -> str:
     """The id of the one variant of that label, or that `{prompt, model, …}` describes; raises UseError."""
-    found = [v.id for v in variants if v.label == wanted]
+    return _find(_records(variants), wanted)
+
+
+def _records(rows: Sequence[VariantRow]) -> dict[str, Variant]:
+    """Stored variants by the ids that they have there."""
+    return {
+        r.id: Variant(
+            r.prompt, r.revision, r.model, r.settings.get("params", EMPTY), r.settings.get("vars", EMPTY), label=r.label
+        )
+        for r in rows
+    }
+
+
+def _find(variants: Mapping[str, Variant], wanted: Json) -> str:
+    found = [i for i, variant in variants.items() if variant.label == wanted]
     if isinstance(wanted, Mapping):
-        records = {
-            v.id: Variant(v.prompt, v.revision, v.model, v.settings.get("params", EMPTY), v.settings.get("vars", EMPTY))
-            for v in variants
-        }
-        chosen = select(records.values(), wanted)
-        found = [i for i, record in records.items() if any(record is one for one in chosen)]
+        chosen = select(variants.values(), wanted)
+        found = [i for i, variant in variants.items() if any(variant is one for one in chosen)]
     if len(found) != 1:
-        labels = ", ".join(f"'{v.label}'" for v in variants[:8])
+        labels = ", ".join(f"'{variant.label}'" for variant in list(variants.values())[:8])
         raise UseError(f"'against: {wanted}' must be one variant of the run, but is {len(found)}; there are: {labels}")
     return found[0]

@@ -13,7 +13,8 @@ from workbench.records import Message, Model, Output, Request
 from workbench.registry import ENGINES
 
 QUESTION = "Say hello in one short sentence."
-OPENAI = "https://api.openai.com/v1"
+_ADDRESSES = {"openai": "https://api.openai.com/v1", "bedrock": "https://bedrock-runtime.us-east-1.amazonaws.com"}
+"""Engines whose models may be in the table of prices, and where they are asked if nothing else is said."""
 _CHECK_TOKENS = 24
 _IN_BATCH = {"processing": "batch"}
 """How the table of prices names a batch."""
@@ -68,11 +69,12 @@ def with_price(model: Model) -> Model:
     it has a price of its own, computes here, or is not in the table. The table comes with the package: nothing
     is fetched. A price by the amount is taken at 1,000 tokens. A batch that the table prices like any call has
     no price of its own there: unknown."""
-    if model.price is not None or model.engine != "openai":
+    if model.price is not None or model.engine not in _ADDRESSES:
         return model
     from genai_prices import Usage, calc_price
 
-    address = str(model.settings.get("base_url") or os.environ.get("OPENAI_BASE_URL") or OPENAI)
+    default = os.environ.get("OPENAI_BASE_URL") if model.engine == "openai" else None
+    address = str(model.settings.get("base_url") or default or _ADDRESSES[model.engine])
 
     def priced(cached: int, context: Mapping[str, str] | None) -> tuple[float, float]:
         usage = Usage(input_tokens=1000, output_tokens=1000, cache_read_tokens=cached)

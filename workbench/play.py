@@ -7,6 +7,7 @@ asked. A try without a seed of its own draws one.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -27,6 +28,7 @@ from workbench.run.send import Dispatcher
 from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.tries import keep_try
+from workbench.tracing import open_spans
 
 REMEMBERED = 50
 """Sets of answers that can be looked up by their id."""
@@ -92,7 +94,13 @@ class Playground:
         self._waiting: dict[str, list[Answer]] = {}
         """Request id → those that wait for it: equal questions share one request."""
         self._sets: dict[str, list[Answer]] = {}
-        self._dispatcher = Dispatcher({}, self._on_piece).__enter__()
+        self._models: dict[str, Model] = {}
+        """As the engines, by their keys."""
+        self._spans, problem = open_spans("", EMPTY, self._models, self._engines)
+        if problem:
+            logging.getLogger("workbench").warning(problem)
+        ended = self._spans.answered if self._spans else None
+        self._dispatcher = Dispatcher({}, self._on_piece, ended).__enter__()
 
     def ask(self, questions: Sequence[Question], budget: Mapping[str, Json] = EMPTY) -> str:
         """Asks them all; returns the id by which `answers` finds what comes. A question that can't be asked has
@@ -131,6 +139,8 @@ class Playground:
         """Stops what is under way and closes the engines."""
         self._dispatcher.cancel()
         self._dispatcher.__exit__(None, None, None)
+        if self._spans is not None:
+            self._spans.close("complete")
 
     def _ask(self, answer: Answer, budget: Mapping[str, Json]) -> None:
         question = answer.question
@@ -148,6 +158,7 @@ class Playground:
         with self._opening:
             if key not in self._engines:
                 self._engines[key] = open_models({model.alias: model})[model.alias]
+                self._models[key] = model
                 self._dispatcher.add(key, self._engines[key])
             return key, self._engines[key]
 

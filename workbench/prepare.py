@@ -7,29 +7,39 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
+from threading import Event
 
 from workbench.asking import Desk
+from workbench.define.gates import Gate
+from workbench.define.places import at_setting, in_file_of
 from workbench.define.prompt import render_prompt
 from workbench.define.sweep import blocks
 from workbench.define.template import render_value
 from workbench.engines.base import Engine
-from workbench.errors import SuiteError
-from workbench.judging import check_askable, most_requests, split_scorers
+from workbench.errors import SuiteError, UseError
+from workbench.foresight import SHOWN, answers_to_time
+from workbench.judging import check_askable, compared_with, most_requests, split_scorers
 from workbench.models import open_models, with_price
-from workbench.records import EMPTY, Json, Message, Request, Suite, Trial, canonical
+from workbench.records import EMPTY, Case, Json, Message, Request, Suite, Trial, Variant, canonical
+from workbench.retrieval import Found, check_models, find_by_words, find_known, with_passages
 from workbench.run.budget import Budget, Use, worst_use
 from workbench.run.plan import Asked, Planned, check_capabilities, plan_block
 from workbench.run.reuse import newest_wanted
-from workbench.scorers.build import asking_parts
+from workbench.scorers.build import asking_parts, compares
+from workbench.scorers.judge import Judge
+from workbench.scorers.timing import Latency
 from workbench.scoring import Scorers, build_scorers, check_expected
+from workbench.stopping import check_decides
 from workbench.store import batches, recording
 from workbench.store.database import Database
 from workbench.store.recording import Kept
 
 KEPT_MESSAGES = 4096
 """Rendered prompts that are kept: the variants and repeats of a case share theirs."""
+MAX_TRIALS = 5_000_000
+"""A block of them and its requests must fit into memory; more is a slip of the hand, not a sweep."""
 
 
 def _answer_form(answer: Mapping[str, Json], inputs: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -60,8 +70,13 @@ class Plan:
     """… and if no answer had a token."""
     unpriced: tuple[str, ...]
     """Aliases of hosted models without a price."""
+    retrieving: int = 0
+    """Texts to embed before passages can be looked up: in neither tokens nor cost. The rest is then estimated with
+    passages that word search finds."""
     judging: int = 0
     """Requests of scorers that ask models, at most; what they cost is not in `cost`."""
+    timing: int = 0
+    """Requests that are asked again, one at a time, to measure their latency, at most: of models on this machine."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +91,18 @@ class Prepared:
     """What all runs of the project's store may use together: `cost` and `tokens`."""
     asking: Scorers = ()
     """The scorers that ask models; their models are among `engines` and the suite's."""
+    found: Found = field(default_factory=dict)
+    """Of a suite that retrieves: the passages of each case."""
 
-    def blocks(self, seed: int) -> Iterator[list[Planned]]:
-        """The plan, block by block; the same each time."""
+    def blocks(self, seed: int, stop: Event | None = None) -> Iterator[list[Planned]]:
+        """The plan, block by block; the same each time. Once `stop` is set it ends, in the midst of a block, too."""
         asked = {alias: Asked(e.identity, e.capabilities) for alias, e in self.engines.items()}
         for block in blocks(self.suite):
-            yield list(plan_block(block, self._draft, asked, seed))
+            seen = [replace(t, case=self._seen(t.case, t.variant.vars)) for t in block] if self.found else block
+            planned = plan_block(seen, self._draft, asked, seed)
+            yield list(planned if stop is None else takewhile(lambda _: not stop.is_set(), planned))
+            if stop is not None and stop.is_set():
+                return
 
     def _draft(self, trial: Trial) -> Request:
         """What a trial asks; the plan adds id and seed."""
@@ -98,6 +119,16 @@ class Prepared:
             tools=prompt.tools,
         )
 
+    def _seen(self, case: Case, variables: Mapping[str, Json]) -> Case:
+        """The case as a variant sees it."""
+        return with_passages(case, self.suite, variables, self.found) if self.found else case
+
+    def answers_to_time(self, variant: str) -> int:
+        """Of the variant with this id: see `foresight.answers_to_time`."""
+        gates = [Gate.from_json(gate) for gate in self.suite.gates]
+        timers = {spec.name for spec, scorer in self.scorers if isinstance(scorer, Latency)}
+        return answers_to_time(gates, timers, variant)
+
     def worst_case(self, request: Request) -> Use:
         """What a request may take at most."""
         free = self.engines[request.model].in_process
@@ -110,8 +141,9 @@ class Prepared:
 
         @lru_cache(maxsize=KEPT_MESSAGES)
         def render(revision: str, variables: str, case_id: str) -> tuple[Message, ...]:
-            case = cases[case_id]
-            inputs = {**case.inputs, **json.loads(variables)}
+            own = json.loads(variables)
+            case = self._seen(cases[case_id], own)
+            inputs = {**case.inputs, **own}
             return _continued(render_prompt(self.suite.prompts[revision], inputs, case_id), case.messages)
 
         return render
@@ -128,19 +160,32 @@ def prepare_suite(suite: Suite, root: Path, project_budget: Mapping[str, Json] =
 
     Raises ModelError, SuiteError, UseError or DataError.
     """
+    with in_file_of(suite):
+        return _prepared(suite, root, project_budget)
+
+
+def _prepared(suite: Suite, root: Path, project_budget: Mapping[str, Json]) -> Prepared:
+    if (trials := len(suite.variants) * len(suite.cases) * suite.repeats) > MAX_TRIALS:
+        what = f"the sweep has {trials:,} trials, more than {MAX_TRIALS:,}"
+        raise SuiteError(f"{what}; lower 'repeats', or take fewer cases or variants", suite.path)
     desk = Desk(root, suite.models)
     scorers = build_scorers(suite.scorers, root, suite.path, desk)
     check_expected(scorers, suite.cases)
     scorers, asking = split_scorers(scorers)
-    check_askable(asking, suite.cases)
+    found = find_by_words(suite) if suite.retrieve else {}
+    seen = [with_passages(c, suite, suite.variants[0].vars, found) for c in suite.cases] if found else suite.cases
+    check_askable(asking, seen)
+    for alias in suite.retrieve.get("models", ()):
+        desk.engine(alias)
     models = {alias: with_price(model) for alias, model in desk.models.items()}
     suite = replace(suite, models=models, prompts={**suite.prompts, **desk.prompts})
     engines = desk.engines | open_models({a: model for a, model in models.items() if a not in desk.engines})
+    check_models(suite, engines)
+    _check_compared(suite, asking)
     _check_stopping(suite, asking)
     for variant in suite.variants:
-        engines[variant.model].check_params(variant.params)
-        check_capabilities(variant, engines[variant.model].capabilities)
-    prepared = Prepared(suite, engines, scorers, root, project_budget, asking)
+        _check_variant(suite, variant, engines[variant.model])
+    prepared = Prepared(suite, engines, scorers, root, project_budget, asking, found)
     _check_budget(prepared)
     prepared.check_rendering()
     return prepared
@@ -148,6 +193,10 @@ def prepare_suite(suite: Suite, root: Path, project_budget: Mapping[str, Json] =
 
 def plan_suite(prepared: Prepared, database: Database | None) -> Plan:
     """What a run would ask, without asking; without a database, as if nothing were answered yet."""
+    suite, retrieving = prepared.suite, 0
+    if suite.retrieve:
+        found, retrieving = find_known(suite, prepared.engines, prepared.root, database)
+        prepared = replace(prepared, found=found)
     requests: dict[str, Request] = {}
     trials = 0
     for block in prepared.blocks(prepared.suite.seed):
@@ -163,7 +212,27 @@ def plan_suite(prepared: Prepared, database: Database | None) -> Plan:
     cost = None if unpriced or most is None else sum(_cost(prepared, a, tokens[a], to_ask) for a in asked)
     low = None if unpriced else sum(_cost(prepared, a, tokens[a], ()) for a in asked)
     judging = trials * most_requests(prepared.asking)
-    return Plan(trials, len(requests), len(answered), sum(tokens.values()), most, cost, low, unpriced, judging)
+    return Plan(
+        trials,
+        len(requests),
+        len(answered),
+        sum(tokens.values()),
+        most,
+        cost,
+        low,
+        unpriced,
+        retrieving,
+        judging,
+        timing=_to_time(prepared),
+    )
+
+
+def _to_time(prepared: Prepared) -> int:
+    """Requests that are asked again for their latency, at most."""
+    cases, repeats = len(prepared.suite.cases), prepared.suite.repeats
+    local = [v for v in prepared.suite.variants if prepared.engines[v.model].in_process]
+    wanted = [prepared.answers_to_time(variant.id) for variant in local]
+    return sum(min(n, cases if n > SHOWN else cases * repeats) for n in wanted)
 
 
 def _continued(prompt: tuple[Message, ...], history: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -196,12 +265,37 @@ def budgets(prepared: Prepared, database: Database, run: str) -> list[Budget]:
     return [b for b in limits if (b.cost, b.tokens, b.seconds) != (None, None, None)]
 
 
+def _check_variant(suite: Suite, variant: Variant, engine: Engine) -> None:
+    """Raises UseError, with file and line, for a parameter or a form of answer that the model does not take."""
+    try:
+        engine.check_params(variant.params)
+        check_capabilities(variant, engine.capabilities)
+    except UseError as error:
+        raise at_setting(error, suite, variant) from error
+
+
+def _check_compared(suite: Suite, asking: Scorers) -> None:
+    """Raises SuiteError for a scorer that compares with a variant that the suite lacks."""
+    for spec, scorer in asking:
+        try:
+            compared_with({v.id: v for v in suite.variants}, [(spec, scorer)])
+        except UseError as error:
+            raise SuiteError(f"scorer '{spec.name}': {error}", suite.path) from error
+
+
 def _check_stopping(suite: Suite, asking: Scorers) -> None:
-    """Raises SuiteError where a run's end would rest on scores that are made after it."""
-    for rule, wanted in (("until", suite.until), ("race", suite.race)):
-        for spec, _ in asking:
-            if wanted and wanted.get("scorer") == spec.name:
-                raise SuiteError(f"'{rule}' can't rest on '{spec.name}': models judge when all is answered", suite.path)
+    """Raises SuiteError where `until` or `race` can't go by a scorer that waits for answers."""
+    rule = suite.until or suite.race
+    for spec, scorer in asking if rule else ():
+        if spec.name == rule["scorer"] and compares(scorer):
+            what = "what is best depends on which variants are still asked"
+            key = "race" if suite.race else "until"
+            raise SuiteError(
+                f"'{key}' can't decide by scorer '{spec.name}': {what}; name another with {key}: {{scorer: NAME}}",
+                suite.path,
+            )
+        if spec.name == rule["scorer"] and isinstance(scorer, Judge):
+            check_decides(suite, scorer.kind)
 
 
 def _check_budget(prepared: Prepared) -> None:
@@ -214,7 +308,7 @@ def _check_budget(prepared: Prepared) -> None:
             what = f"a budget needs max_tokens for '{variant.label}': nothing else bounds an answer"
             raise SuiteError(what, suite.path)
     judges = (part.models for _, scorer in prepared.asking for part in asking_parts(scorer))
-    asked = {*(v.model for v in suite.variants), *chain.from_iterable(judges)}
+    asked = {*(v.model for v in suite.variants), *suite.retrieve.get("models", ()), *chain.from_iterable(judges)}
     for alias in sorted(asked) if "cost" in wanted else ():
         if not _free(prepared, alias) and suite.models[alias].price is None:
             raise SuiteError(

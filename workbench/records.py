@@ -326,6 +326,8 @@ class Suite:
     """`keep`, `confidence`, `scorer`: drop variants that can no longer be among the best."""
     budget: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     reuse: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    retrieve: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    """What is searched, and for what, before a case is asked about: see `define.retrieve`; empty: nothing."""
     shard: str = ""
     """`2/5` where these are only the cases of one part of several (`define.shards`)."""
     text: str = ""
@@ -364,11 +366,9 @@ class ScoreColumns:
     """Ids, in the suite's order."""
     cases: tuple[str, ...]
     clusters: tuple[str | None, ...]
-    """One for each case."""
     variant: Sequence[int]
-    """One entry a score from here on: position in `variants`,"""
+    """One entry a score from here on: position in `variants`, in `cases`,"""
     case: Sequence[int]
-    """… position in `cases`,"""
     repeat: Sequence[int]
     value: Sequence[float]
     """… and the value. Trials that failed or are unscored have no entry: they are counted in `missing`."""

@@ -15,6 +15,7 @@ from workbench.scorers.base import Answered, Desk, Scorer
 from workbench.scorers.build import build_scorer, score_key
 from workbench.store import recording, runs
 from workbench.store.database import Database
+from workbench.store.summaries import keep_ended
 
 Scorers = Sequence[tuple[ScorerSpec, Scorer]]
 
@@ -65,7 +66,7 @@ def score_output(scorers: Scorers, trial_id: str, case: Case, output: Output) ->
 
 def case_of(row: runs.TrialRow) -> Case:
     """The case of a stored trial, as far as scorers see it."""
-    return Case(row.case_id, row.inputs, row.expected, row.tags)
+    return Case(row.case_id, {**row.inputs, **row.retrieved}, row.expected, row.tags)
 
 
 @dataclass(slots=True)
@@ -101,6 +102,7 @@ def score_run(database: Database, run: str, scorers: Scorers) -> Rescored:
         _save(database, found.id, fresh, done)
     with database.write() as connection:
         recording.add_scorers(connection, found.id, [spec.name for spec, _ in scorers])
+        keep_ended(connection, [found.id])
     return done
 
 

@@ -1,19 +1,22 @@
-"""Whether there is a next block: the one arrow that reaches back, for suites with `until` or `race`.
+"""Whether more is asked: the one arrow that reaches back, for suites with `until` or `race`.
 
-A block is planned only when all before it are answered and scored. Decisions rest on these complete blocks alone,
-in the order that the suite's seed fixes, so that a run that is taken up again decides the same.
+The blocks up to the next look are asked only when all before are answered and scored, also by models. Decisions rest
+on these complete blocks alone, in the order that the suite's seed fixes, so that a run that is taken up again decides
+the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 
 from workbench.errors import SuiteError
 from workbench.records import Json, Kind, ScoreColumns, Suite
 from workbench.run.plan import Planned
 from workbench.stats.racing import losers, race_levels
-from workbench.stats.sequential import compare_so_far, plan_levels, plan_looks
+from workbench.stats.sequential import MOST_LOOKS, compare_so_far, plan_levels, plan_looks
 from workbench.stats.verdict import stopped_sentence
 from workbench.store.database import Database
 from workbench.store.runs import score_columns
@@ -43,17 +46,25 @@ class Standing:
 
 
 class Stopping:
-    """Hands on the blocks of a plan until the suite's question is settled."""
+    """Hands on a plan, look by look, until the suite's question is settled."""
 
-    def __init__(self, suite: Suite, scores: Callable[[str], ScoreColumns]) -> None:
-        """`scores` reads a scorer's scores so far."""
-        self._suite, self._scores = suite, scores
+    def __init__(
+        self,
+        suite: Suite,
+        scores: Callable[[str], ScoreColumns],
+        compared: Collection[str] = (),
+        most_looks: int = MOST_LOOKS,
+    ) -> None:
+        """`scores` reads a scorer's scores so far; `compared`: variants whose answers others are judged against,
+        which are asked to the end."""
+        self._suite, self._scores, self._compared = suite, scores, compared
         self._rule: Mapping[str, Json] = suite.until or suite.race
         self._reference = suite.reference or suite.variants[0].id
         self._labels = {v.id: v.label for v in suite.variants}
+        self._looks = plan_looks(len(suite.cases), suite.block, most_looks)
         self._asked: set[str] = set()
         self.live = [v.id for v in suite.variants]
-        """Variants that are still asked."""
+        """Variants whose standing is open."""
         self.standings: dict[str, Standing] = {}
         """By variant; those of variants that are not live are final."""
         self._kind: Kind = "pass"
@@ -63,20 +74,24 @@ class Stopping:
         """Everything is settled."""
         return len(self.live) <= (self._rule["keep"] if self._suite.race else 1)
 
-    def blocks(self, plan: Iterator[list[Planned]]) -> Iterator[list[Planned]]:
-        """The blocks with the live variants' trials. Whoever takes the next one has answered and scored those
-        before: it is only then that the data are looked at.
+    def stretches(self, plan: Iterator[list[Planned]]) -> Iterator[Iterator[list[Planned]]]:
+        """The blocks up to each look, with the trials that are still asked. Whoever takes the next stretch has had
+        all before answered and scored: it is only then that the data are looked at.
 
         Raises SuiteError for scores that can't decide."""
-        looks = plan_looks(len(self._suite.cases), self._suite.block)
-        levels = dict(zip(looks, self._levels(looks), strict=True))
-        for block in plan:
-            yield [p for p in block if p.trial.variant.id in self.live]
-            self._asked |= {p.trial.case.id for p in block}
-            if level := levels.get(len(self._asked)):
-                self._look(level)
+        for look, level in zip(self._looks, self._levels(self._looks), strict=True):
+            begun: set[str] = set()
+            yield self._blocks(islice(plan, math.ceil((look - len(self._asked)) / self._suite.block)), begun)
+            self._asked |= begun
+            self._look(level)
             if self.over:
                 return
+
+    def _blocks(self, plan: Iterator[list[Planned]], begun: set[str]) -> Iterator[list[Planned]]:
+        wanted = {*self.live, *self._compared}
+        for block in plan:
+            begun |= {p.trial.case.id for p in block}
+            yield [p for p in block if p.trial.variant.id in wanted]
 
     def report(self) -> dict[str, Json]:
         """What was decided, for the run's header; `reason` says it in words."""
@@ -84,6 +99,7 @@ class Stopping:
             "rule": "race" if self._suite.race else "until",
             **self._rule,
             "kind": self._kind,
+            "looks": list(self._looks),
             "cases_asked": len(self._asked),
             "cases": len(self._suite.cases),
             "standings": [asdict(s) for s in self.standings.values()],
@@ -101,14 +117,13 @@ class Stopping:
         columns = only_cases(self._scores(self._rule["scorer"]), self._asked)
         if not len(columns.value):
             return
+        check_decides(self._suite, columns.kind)
         self._kind = columns.kind
         new = self._race(columns, level) if self._suite.race else self._compare(columns, level)
         self.standings |= {s.variant: s for s in new}
         self.live = [v for v in self.live if v not in self.standings or self.standings[v].verdict == UNDECIDED]
 
     def _compare(self, columns: ScoreColumns, level: float) -> list[Standing]:
-        if columns.kind == "label":
-            raise self._cannot("labels, which have no mean to compare")
         margin, confidence = self._rule["smaller_than"], self._rule["confidence"]
         rows = compare_so_far(columns, self._reference, margin, confidence, level)
         n = len(self._asked)
@@ -119,17 +134,22 @@ class Stopping:
         ]
 
     def _race(self, columns: ScoreColumns, level: float) -> list[Standing]:
-        if columns.kind in ("label", "number"):
-            raise self._cannot(f"{columns.kind}s, of which no one has said what is better")
         dropped = losers(columns, self.live, self._rule["keep"], level)
         n = len(self._asked)
         return [Standing(d.variant, n, "dropped", d.beaten_by, d.difference, None, d.pairs) for d in dropped]
 
-    def _cannot(self, why: str) -> SuiteError:
-        key, name = "race" if self._suite.race else "until", self._rule["scorer"]
-        return SuiteError(
-            f"'{key}' can't decide by scorer '{name}': it gives {why}; name another with {key}: {{scorer: NAME}}",
-            self._suite.path,
+
+def check_decides(suite: Suite, kind: Kind) -> None:
+    """Raises SuiteError where `until` or `race` can't go by scores of that kind."""
+    key, rule = ("race", suite.race) if suite.race else ("until", suite.until)
+    why = {"label": "labels, which have no mean to compare"} if suite.until else {}
+    if suite.race:
+        why = {k: f"{k}s, of which no one has said what is better" for k in ("label", "number")}
+    if kind in why:
+        raise SuiteError(
+            f"'{key}' can't decide by scorer '{rule['scorer']}': it gives {why[kind]}; name another with "
+            f"{key}: {{scorer: NAME}}",
+            suite.path,
         )
 
 

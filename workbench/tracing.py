@@ -1,10 +1,14 @@
-"""Spans of runs and requests for OpenTelemetry, where its own environment variables ask for them.
+"""Spans of requests and of what asks them, for OpenTelemetry, where its own environment variables ask for them.
 
 Names are those of the semantic conventions for generative AI
 (https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-spans.md) and for test suites:
 
-    run SUITE                       test.suite.name, test.suite.run.status, workbench.*
-    └ chat MODEL  (one a request)   gen_ai.*, server.*, error.type
+    run SUITE | score RUN | collect RUN | calibrate RUBRIC     test.suite.*, workbench.*
+    └ chat MODEL  (one a request)                              gen_ai.*, server.*, error.type
+
+A try in the playground is a span by itself. What a dispatcher asks (trials, judges, what is asked again to measure
+latency) becomes a span when its answer comes, at `Spans.answered`; what a batch has answered when it is collected, with
+the batch's own times, at `Spans.told`, by which the other goes, too.
 
 Spans are sent by a thread of the SDK; its queue drops what does not fit. Nothing here can end or hold up a run: at
 the end it waits `FLUSH_SECONDS` at most, and what could not be sent is said in a line.
@@ -24,7 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from workbench.engines.base import Engine
-from workbench.records import Json, Message, Model, Output, Request, Suite
+from workbench.records import EMPTY, Json, Message, Model, Output, Request, Suite
 
 FLUSH_SECONDS = 2.0
 QUEUE = 20_000
@@ -59,13 +63,27 @@ def wanted(environment: Mapping[str, str]) -> bool:
     return exporter != "none" if exporter else any(environment.get(name) for name in ENDPOINTS)
 
 
-def open_spans(run: str, suite: Suite, engines: Mapping[str, Engine]) -> tuple[Spans | None, str]:
-    """The spans of a run that begins now; None where none are asked for, or with the reason where they can't be had."""
+def about_run(run: str, suite: Suite) -> dict[str, Json]:
+    """What the span of a suite's run tells."""
+    return {
+        "test.suite.name": suite.name,
+        "workbench.run.id": run,
+        "workbench.stage": suite.stage,
+        "workbench.variants": len(suite.variants),
+        "workbench.cases": len(suite.cases),
+    }
+
+
+def open_spans(
+    title: str, about: Mapping[str, Json], models: Mapping[str, Model], engines: Mapping[str, Engine]
+) -> tuple[Spans | None, str]:
+    """The spans of what begins now and asks these models, by the names that requests have for them; without a title
+    requests stand by themselves. None where no traces are asked for, or with the reason where they can't be had."""
     if not wanted(os.environ):
         return None, ""
     try:
         sender = _Sender(_exporter(os.environ))
-        return Spans(sender, run, suite, engines), ""
+        return Spans(sender, (title, about), models, engines), ""
     except ImportError:
         return None, "no traces: OpenTelemetry is not installed; pip install 'prompt-workbench[otel]'"
     except Exception as error:  # noqa: BLE001 - whatever the SDK says of its settings, the run goes on
@@ -73,25 +91,25 @@ def open_spans(run: str, suite: Suite, engines: Mapping[str, Engine]) -> tuple[S
 
 
 class Spans:
-    """The spans of one run; may be told of answers from any thread."""
+    """One span and those inside it; may be told of answers from any thread."""
 
-    def __init__(self, sender: _Sender, run: str, suite: Suite, engines: Mapping[str, Engine]) -> None:
+    def __init__(
+        self,
+        sender: _Sender,
+        root: tuple[str, Mapping[str, Json]],
+        models: Mapping[str, Model],
+        engines: Mapping[str, Engine],
+    ) -> None:
         from opentelemetry import trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        self._trace, self._sender, self._suite, self._engines = trace, sender, suite, engines
+        self._trace, self._sender, self._models, self._engines = trace, sender, models, engines
         self._content = os.environ.get(CONTENT, "").strip().lower() in ("true", "span_only", "span_and_event")
         # a CI job that traces itself hands its own span down in TRACEPARENT
         parent = TraceContextTextMapPropagator().extract({"traceparent": os.environ.get("TRACEPARENT", "")})
-        about = {
-            "test.suite.name": suite.name,
-            "workbench.run.id": run,
-            "workbench.stage": suite.stage,
-            "workbench.variants": len(suite.variants),
-            "workbench.cases": len(suite.cases),
-        }
-        self._root = sender.tracer.start_span(f"run {suite.name}", parent, attributes=about)
-        self._inside = trace.set_span_in_context(self._root)
+        title, about = root
+        self._root = sender.tracer.start_span(title, parent, attributes=dict(about)) if title else None
+        self._inside = trace.set_span_in_context(self._root) if self._root else parent
         self._places: dict[str, dict[str, Json]] = {}
 
     def answered(self, request: Request, began: int, future: Future[Output]) -> None:
@@ -99,12 +117,24 @@ class Spans:
         time the call itself. What was given back unanswered has none."""
         ended = time.time_ns()
         error = future.exception()
-        output = Output(request.id) if error else future.result()
-        kind = type(error).__name__ if error else output.failure.kind if output.failure else ""
-        if kind == "cancelled":
+        output = None if error else future.result()
+        if output is not None and output.failure and output.failure.kind == "cancelled":
             return
-        if output.seconds is not None:
+        if output is not None and output.seconds is not None:
             began = ended - int(output.seconds * 1e9)
+        self.told(request, output or error, began, ended)
+
+    def told(
+        self,
+        request: Request,
+        result: Output | BaseException | None,
+        began: int,
+        ended: int,
+        about: Mapping[str, Json] = EMPTY,
+    ) -> None:
+        """A request's span, from what came of it."""
+        output = result if isinstance(result, Output) else Output(request.id)
+        kind = type(result).__name__ if output is not result else output.failure.kind if output.failure else ""
         place = self._place(request.model)
         operation = _operation(request)
         local = self._engines[request.model].in_process
@@ -112,7 +142,7 @@ class Spans:
             f"{operation} {place['gen_ai.request.model']}",
             self._inside,
             kind=self._trace.SpanKind.INTERNAL if local else self._trace.SpanKind.CLIENT,
-            attributes={"gen_ai.operation.name": operation, **place, **_asked(request)},
+            attributes={"gen_ai.operation.name": operation, **place, **_asked(request), **about},
             start_time=began,
         )
         span.set_attributes({"error.type": kind} if kind else _answer(output))
@@ -123,12 +153,13 @@ class Spans:
         self._sender.end(span, ended)
 
     def close(self, status: str) -> str:
-        """Ends the run's span; returns what could not be sent, in words."""
+        """Ends the span; returns what could not be sent, in words."""
         try:
-            self._root.set_attribute("test.suite.run.status", STATUS[status])
-            if status == "failed":
-                self._root.set_status(self._trace.StatusCode.ERROR)
-            self._sender.end(self._root)
+            if self._root is not None:
+                self._root.set_attribute("test.suite.run.status", STATUS.get(status, status))
+                if status == "failed":
+                    self._root.set_status(self._trace.StatusCode.ERROR)
+                self._sender.end(self._root)
             return self._sender.close()
         except Exception as error:  # noqa: BLE001 - the run has ended well, whatever became of its spans
             return f"traces: {error}"
@@ -136,13 +167,13 @@ class Spans:
     def _place(self, alias: str) -> dict[str, Json]:
         """Who answers for an alias."""
         if alias not in self._places:
-            model = self._suite.models.get(alias) or Model(alias, type(self._engines[alias]).__name__)
+            model = self._models.get(alias) or Model(alias, type(self._engines[alias]).__name__)
             self._places[alias] = _place(model, self._engines[alias])
         return self._places[alias]
 
 
 class _Sender:
-    """The SDK's pipeline for one run: our own, never the process's global one."""
+    """The SDK's pipeline for one `Spans`: our own, never the process's global one."""
 
     def __init__(self, exporter: Any) -> None:
         from opentelemetry.sdk.resources import Resource

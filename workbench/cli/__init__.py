@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from workbench import __version__
+from workbench.cli.examples import with_examples
 from workbench.cli.session import Session
 from workbench.errors import WorkbenchError
 from workbench.views.format import printable
@@ -59,7 +60,7 @@ class Lazy(click.Group):
             return None
         module, attribute = COMMANDS[name][0].split(":")
         command: click.Command = getattr(import_module(module), attribute)
-        return command
+        return with_examples(command, name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -63,7 +63,7 @@ def bless(session: Session, run: str, variant: str | None, again: bool, message:
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 @click.pass_obj
 def show(session: Session, suite: str, baseline_file: Path | None, as_json: bool) -> None:
-    """What is blessed for SUITE: its variants and their means."""
+    """Show what is blessed for SUITE: its variants and their means."""
     blessed = _blessed(session, suite, baseline_file)
     picked = f", picked of {blessed.picked_of} and measured again" if blessed.picked_of else ""
     if not as_json:
@@ -84,7 +84,7 @@ def show(session: Session, suite: str, baseline_file: Path | None, as_json: bool
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 @click.pass_obj
 def diff(session: Session, run: str, baseline_file: Path | None, as_json: bool) -> None:
-    """What RUN (default: the latest) changes against its suite's baseline: prompts, models, cases, scores."""
+    """Show what RUN (default: the latest) changes against its suite's baseline: prompts, models, cases, scores."""
     from workbench.define.gates import Gate
     from workbench.gate import case_changes, check_gates
     from workbench.store import runs as stored

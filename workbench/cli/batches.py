@@ -9,15 +9,17 @@ from datetime import UTC, datetime
 import click
 
 from workbench.asking import Desk
-from workbench.batch import Collected, Submitted, cancel_batches, collect_batches, show_batches, submit_batches
+from workbench.batch import Submitted, cancel_batches, show_batches, submit_batches
 from workbench.begin import RunOptions
+from workbench.cli.judge import judging_lines
 from workbench.cli.session import Session, emit
-from workbench.define.suite import load_scorers
+from workbench.collect import Collected, Scoring, collect_batches
+from workbench.define.suite import at_scorers, load_scorers
 from workbench.errors import UseError, WorkbenchError
 from workbench.judging import split_scorers
 from workbench.prepare import Prepared
 from workbench.registry import SCORERS
-from workbench.scoring import Scorers, build_scorers
+from workbench.scoring import build_scorers
 from workbench.store import batches as stored_batches
 from workbench.store import runs as stored
 from workbench.store.batches import BatchRow
@@ -56,6 +58,9 @@ def _submitted_lines(done: Submitted) -> list[str]:
         lines.append(f"{plural(done.left, 'request')} not submitted: {one_line(done.stopped_by)}")
     if done.status == "complete":
         lines.append(f"nothing was left to ask; see the run with: workbench show {done.run}")
+    if done.asking:
+        names = one_line(", ".join(done.asking))
+        lines.append(f"{names}: models are asked by calls of their own at: workbench batches collect {done.run}")
     return lines
 
 
@@ -121,7 +126,10 @@ def _shown(row: BatchRow) -> dict[str, object]:
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 @click.pass_obj
 def collect(session: Session, run: str | None, every: bool, wait: bool, as_json: bool) -> int:
-    """Fetch, keep and score what the batches of RUN (or --all) have answered."""
+    """Fetch, keep and score what the batches of RUN (or --all) have answered.
+
+    When all have ended, scorers that ask models (judge, semantic) make calls of their own, within the run's budget.
+    """
     database = session.database()
     left = _chosen(database, run, every)
     code, pause = 0, WAIT_SECONDS[0]
@@ -139,25 +147,27 @@ def collect(session: Session, run: str | None, every: bool, wait: bool, as_json:
 
 
 def _collect(session: Session, database: Database, run: str) -> Collected:
-    scorers, problem = _scorers(session, database, run)
-    done = collect_batches(database, run, session.project.model, scorers)
+    scoring, problem = _scoring(session, database, run)
+    done = collect_batches(database, run, session.project.model, scoring)
     if problem:
         done.unscored[f"{problem}; what was fetched is kept: now 'workbench score {run}'"] += 1
     return done
 
 
-def _scorers(session: Session, database: Database, run: str) -> tuple[Scorers, str]:
+def _scoring(session: Session, database: Database, run: str) -> tuple[Scoring, str]:
     """The scorers that the run's suite has now, as for `workbench score`; or none, and why. A suite that is
     gone or broken by now must not keep what was paid for from being fetched."""
     with database.read() as connection:
         path = str(stored.get_run(connection, run).header.get("path") or "")
+    root, budget = session.project.root, session.project.budget
+    desk = Desk(root, {})
     try:
-        specs = load_scorers(path, session.project, SCORERS.names())
-        root = session.project.root
-        alone, asking = split_scorers(build_scorers(specs, root, path, Desk(root, {})))
-        return alone, f"{asking[0][0].name} asks a model" if asking else ""
+        with at_scorers(path, session.project):
+            specs = load_scorers(path, session.project, SCORERS.names())
+            alone, asking = split_scorers(build_scorers(specs, root, path, desk))
     except WorkbenchError as error:
-        return (), str(error)
+        return Scoring(desk), str(error)
+    return Scoring(desk, alone, asking, budget), ""
 
 
 def _tell(done: Collected, as_json: bool) -> int:
@@ -171,6 +181,14 @@ def _tell(done: Collected, as_json: bool) -> int:
         lines.append(f"{plural(done.open, 'batch')} not ended yet: collect again later, or with --wait")
     elif done.status == "stopped" and not done.lost:
         lines.append(f"some trials have no answer: ask again with {again}")
+    if done.unjudged:
+        lines.append("scorers that ask models come when all batches have ended")
+    lines += judging_lines(done.judging)
+    if done.judging.stopped_by:
+        resume = f"go on with: workbench batches collect {done.run}"
+        lines.append(f"judging stopped before a limit: {one_line(done.judging.stopped_by)}; {resume}")
+    if done.tracing:
+        lines.append(one_line(done.tracing))
     if done.unscored:
         message, count = done.unscored.most_common(1)[0]
         lines.append(
@@ -183,7 +201,8 @@ def _tell(done: Collected, as_json: bool) -> int:
         emit([{**row, "open": done.open, "lost": dict(done.lost)}], [], True)
     else:
         click.echo(done.run)
-    return 0 if done.status in ("complete", "waiting") and not done.unscored else COULD_NOT_FINISH
+    whole = done.status in ("complete", "waiting") and not done.unscored and not done.judging.stopped_by
+    return 0 if whole else COULD_NOT_FINISH
 
 
 def _ended(how: str) -> str:
@@ -209,8 +228,11 @@ def _chosen(database: Database, run: str | None, every: bool) -> Sequence[str]:
     if run is not None:
         return [str(_full_id(database, run))]
     with database.read() as connection:
-        waiting = [row.run for row in stored_batches.list_batches(connection, only_open=True)]
-        waiting += [r.id for r in stored.list_runs(connection) if r.status == "waiting"]
+        rows = stored_batches.list_batches(connection)
+        waiting, in_batches = [row.run for row in rows if row.is_open], {row.run for row in rows}
+        for one in stored.list_runs(connection):  # one that was interrupted may have judges to ask
+            if one.status == "waiting" or (one.status == "interrupted" and one.id in in_batches):
+                waiting.append(one.id)
     return list(dict.fromkeys(waiting))
 
 

@@ -9,11 +9,13 @@ import click
 
 from workbench.cli.session import Session
 from workbench.define.prompt import render_prompt
+from workbench.define.suite import load_suite
 from workbench.errors import UnknownName, UseError
 from workbench.interop.frames import load_runs, write_parquet
 from workbench.interop.inspect_write import inspect_log
 from workbench.interop.langchain import to_langchain
-from workbench.interop.report import Left
+from workbench.interop.openai_evals_write import evals_registry
+from workbench.interop.report import Left, write_files
 from workbench.records import Json
 from workbench.store import runs as stored
 from workbench.views.format import one_line
@@ -22,7 +24,7 @@ from workbench.views.write import write_chunks
 
 @click.group("export")
 def export() -> None:
-    """Export a prompt, or the trials of a run."""
+    """Export a prompt, a suite, or the trials of a run."""
 
 
 @export.command()
@@ -54,6 +56,27 @@ def prompt(session: Session, name: str, form: str, given: tuple[str, ...], out: 
     else:
         write_chunks(iter([text]), out)
         click.echo(out)
+
+
+@export.command()
+@click.argument("name")
+@click.option("--to", "form", type=click.Choice(["openai-evals"]), required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="The folder; default: reports/NAME-evals."
+)
+@click.pass_obj
+def suite(session: Session, name: str, form: str, out: Path | None) -> None:
+    """Write the suite NAME as a registry of OpenAI's evals: an eval for each prompt and scorer, and its samples."""
+    found = load_suite(name, session.project, session.library)
+    try:
+        registry = evals_registry(found)
+    except Left as why:
+        raise UseError(f"suite '{found.name}' can't be evals of OpenAI: {why}") from why
+    root = out or session.project.root / "reports" / f"{Path(name).stem}-evals"
+    for path in write_files(registry.files, root):
+        click.echo(path)
+    click.echo(f"not part of it: {one_line('; '.join(registry.apart))}", err=True)
+    click.echo(f"run it with: oaieval MODEL {one_line(registry.names[0])} --registry_path {root}", err=True)
 
 
 @export.command()

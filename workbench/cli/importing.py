@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +13,9 @@ from workbench.errors import UseError
 from workbench.interop.dotprompt import import_dotprompt
 from workbench.interop.github_models import import_github_models
 from workbench.interop.langchain import import_langchain
+from workbench.interop.lm_eval_task import Options as TaskOptions
+from workbench.interop.lm_eval_task import import_lm_eval_task
+from workbench.interop.openai_evals import MATCHES, Options, import_openai_evals
 from workbench.interop.promptfoo import find_configs, import_promptfoo, name_of
 from workbench.interop.report import Report, write_files
 from workbench.views.format import one_line, plural
@@ -79,6 +83,47 @@ def langchain(session: Session, file: Path, out: Path | None, dry_run: bool, as_
 def dotprompt(session: Session, file: Path, out: Path | None, dry_run: bool, as_json: bool) -> int:
     """Import a .prompt file of dotprompt (Genkit): its template, inputs, options and model."""
     return _finish(session, [import_dotprompt(file)], out, dry_run, as_json)
+
+
+@import_.command("openai-evals")
+@file_argument
+@click.option("--eval", "name", metavar="NAME", help="The only eval of the file that is wanted.")
+@click.option("--match", type=click.Choice(list(MATCHES)), help="How samples alone are compared; default: match.")
+@click.option("--model", default="echo", show_default=True, metavar="ALIAS", help="The model that is asked.")
+@click.option("--judge", metavar="ALIAS", help="The model that grades; default: the one that is asked.")
+@out_option
+@dry_option
+@json_option
+@click.pass_obj
+def openai_evals(session: Session, /, file: Path, out: Path | None, dry_run: bool, as_json: bool, **given: Any) -> int:
+    """Import evals of OpenAI's evals: a registry's evals/NAME.yaml with its samples, or a samples.jsonl alone."""
+    options = Options(given["name"], given["match"], given["model"], given["judge"])
+    return _finish(session, [import_openai_evals(file, options)], out, dry_run, as_json)
+
+
+@import_.command("lm-eval-task")
+@file_argument
+@click.option("--data", "files", multiple=True, metavar="[SPLIT=]FILE", help="Documents; without SPLIT those asked.")
+@click.option("--num-fewshot", type=click.IntRange(min=0), metavar="N", help="How many few shots; default: the task's.")
+@click.option("--model", default="echo", show_default=True, metavar="ALIAS", help="The model that is asked.")
+@out_option
+@dry_option
+@json_option
+@click.pass_obj
+def lm_eval_task(session: Session, /, file: Path, out: Path | None, dry_run: bool, as_json: bool, **given: Any) -> int:
+    """Import a task of lm-evaluation-harness from its YAML: multiple choice or free text, without Python."""
+    data = dict(map(_split_file, given["files"]))
+    options = TaskOptions(data, given["num_fewshot"], given["model"])
+    return _finish(session, [import_lm_eval_task(file, options)], out, dry_run, as_json)
+
+
+def _split_file(given: str) -> tuple[str, Path]:
+    """`SPLIT=FILE`, or a file by itself; raises UseError."""
+    split, named, file = given.partition("=") if not Path(given).is_file() else ("", "", given)
+    path = Path(file if named or not split else given)
+    if not path.is_file():
+        raise UseError(f"--data {given}: there is no file '{path}'; give [SPLIT=]FILE")
+    return split, path
 
 
 @import_.command("inspect")

@@ -30,24 +30,27 @@ from workbench.store.database import Database
 from workbench.views.format import money, one_line, plural
 
 
-def judging_lines(judging: Judging) -> list[str]:
-    """What judging took, in a line; none where nothing was judged."""
+def judging_lines(judging: Judging, what: str = "judging") -> list[str]:
+    """What judging (or retrieval) took, in a line, and why it could not be traced; none where nothing was judged."""
     if not judging.planned:
         return []
+    traced = [one_line(judging.tracing)] if judging.tracing else []
     cost = money(judging.cost) + (f" and {judging.unpriced} answers of unknown price" if judging.unpriced else "")
     failed = f", {judging.failed} failed" if judging.failed else ""
     asked = f"{plural(judging.requests, 'request')}, {judging.reused} reused{failed}"
-    return [f"judging: {asked}, {judging.tokens:,} tokens, {cost}"]
+    return [f"{what}: {asked}, {judging.tokens:,} tokens, {cost}", *traced]
 
 
 def judging_of(database: Database, run: str) -> list[str]:
-    """The same of a stored run."""
+    """The same of a stored run; what it embedded to look passages up counts in."""
     with database.read() as connection:
+        judged = stored.run_header(connection, run).get("judges")
         used = stored.judging_usage(connection, run)
     if not used.trials:
         return []
     tokens = used.prompt_tokens + used.output_tokens
-    return [f"judging: {plural(used.trials, 'request')}, {tokens:,} tokens, {money(used.cost)}"]
+    what = "judging" if judged else "retrieval"
+    return [f"{what}: {plural(used.trials, 'request')}, {tokens:,} tokens, {money(used.cost)}"]
 
 
 def unlicensed(session: Session, run: str, database: Database) -> Iterator[str]:
@@ -138,7 +141,7 @@ def calibrate_command(session: Session, /, rubric: str, labels: str, model: str,
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 @click.pass_obj
 def list_command(session: Session, as_json: bool) -> None:
-    """The licences, and whether each holds now."""
+    """List the licences, and whether each holds now."""
     rows = []
     for name, licence in licences(session.project.root).items():
         state, kappa = state_now(session.project.root, licence), licence["figures"]["kappa"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ def init(folder: Path) -> None:
     """Write a small working project into DIR (default: here); no file is overwritten."""
     for path in create_project(folder):
         click.echo(f"wrote {path}")
-    here = "" if folder == Path() else f"cd {folder} && "
+    here = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     click.echo(f"\nNext:\n  {here}workbench run sentiment\n  workbench show RUN, with the id that the run prints last")
 
 

@@ -22,7 +22,7 @@ from workbench.views.format import printable
 
 WRONG = 2
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 
 
 def short(revision: str | None) -> str:
@@ -39,7 +39,7 @@ def prompts() -> None:
 @as_json_option
 @click.pass_obj
 def list_(session: Session, as_json: bool) -> None:
-    """All prompts, with the revision on disk; one that can't be read says why."""
+    """List all prompts, with the revision on disk; one that can't be read says why."""
     rows: list[dict[str, Json]] = []
     wrong = False
     for name in session.library.names():
@@ -72,7 +72,7 @@ def list_(session: Session, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def show(session: Session, ref: str, as_json: bool) -> None:
-    """A prompt: what is known of it, and its text."""
+    """Show a prompt: what is known of it, and its text."""
     prompt = find(session, ref)
     labels = [k for k, revision in session.library.labels(prompt.name).items() if revision == prompt.revision]
     facts: dict[str, Json] = {
@@ -108,7 +108,7 @@ def show(session: Session, ref: str, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def render(session: Session, ref: str, settings: tuple[str, ...], inputs: Path | None, as_json: bool) -> None:
-    """The messages that a prompt makes of inputs."""
+    """Print the messages that a prompt makes of inputs."""
     prompt = find(session, ref)
     values = {**(_read_inputs(inputs) if inputs else {}), **_set_values(prompt, settings)}
     messages = render_prompt(prompt, values)
@@ -124,7 +124,10 @@ def render(session: Session, ref: str, settings: tuple[str, ...], inputs: Path |
 @click.argument("other", required=False)
 @click.pass_obj
 def diff_(session: Session, ref: str, other: str | None) -> None:
-    """From REF to OTHER. Without OTHER: from REF to the file; of a plain NAME from its newest older revision."""
+    """Show what changes from REF to OTHER.
+
+    Without OTHER: from REF to the file; of a plain NAME from its newest older revision.
+    """
     new = find(session, other or ref.partition("@")[0])
     old = find(session, ref) if other or "@" in ref else _previous(session, new)
     text = diff(old, new)
@@ -137,7 +140,7 @@ def diff_(session: Session, ref: str, other: str | None) -> None:
 @as_json_option
 @click.pass_obj
 def lint(session: Session, names: tuple[str, ...], strict: bool, as_json: bool) -> None:
-    """Checks prompts, or all of them; ends with 2 where one has an error."""
+    """Check prompts, or all of them; ends with 2 where one has an error."""
     findings = [f for name in names or session.library.names() for f in lint_prompt(session.library, name)]
     for f in findings:
         row = {"path": f.path, "line": f.line, "level": f.level, "message": f.message}
@@ -153,7 +156,7 @@ def lint(session: Session, names: tuple[str, ...], strict: bool, as_json: bool) 
 @as_json_option
 @click.pass_obj
 def label(session: Session, name: str, label: str | None, ref: str | None, as_json: bool) -> None:
-    """Moves a LABEL of a prompt; without LABEL lists the prompt's labels."""
+    """Move a LABEL of a prompt; without LABEL list the prompt's labels."""
     library = session.library
     if label is None:
         if ref:
@@ -179,7 +182,7 @@ def label(session: Session, name: str, label: str | None, ref: str | None, as_js
 @as_json_option
 @click.pass_obj
 def log(session: Session, name: str, as_json: bool) -> None:
-    """A prompt's revisions, newest first: from git where it is there, else as runs and `save` recorded them."""
+    """List a prompt's revisions, newest first: from git where it is there, else as runs and `save` recorded them."""
     labels = session.library.labels(name)
     changes = prompt_history(session.library, session.database(), name)
     named = {change.revision: sorted(k for k, r in labels.items() if r == change.revision) for change in changes}
@@ -203,7 +206,7 @@ def log(session: Session, name: str, as_json: bool) -> None:
 @click.option("-m", "--message", required=True, help="Why the prompt reads as it does now.")
 @click.pass_obj
 def save(session: Session, name: str, message: str) -> None:
-    """Records the revision on disk, with a message."""
+    """Record the revision on disk, with a message."""
     prompt = session.library.get(name)
     recorded = record(session.database(), prompt, message)
     was = f", was {short(recorded.parent)}" if recorded.parent else ""

@@ -16,6 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from workbench.batch import plan_batches
 from workbench.begin import RunOptions
 from workbench.cli.batches import submit
 from workbench.cli.gate import after_run, baseline_option, before_run, in_doubt_option, told
@@ -28,7 +29,7 @@ from workbench.define.suite import Overrides, load_suite, suite_names
 from workbench.define.yamlfile import parse_yaml
 from workbench.errors import UseError, WorkbenchError
 from workbench.evaluate import Progress, run_suite
-from workbench.prepare import Prepared, plan_suite, prepare_suite
+from workbench.prepare import Plan, Prepared, plan_suite, prepare_suite
 from workbench.records import Suite
 from workbench.registry import SCORERS
 from workbench.store import runs as stored
@@ -150,7 +151,8 @@ def _once(session: Session, name: str, overrides: Overrides, settings: Settings)
     if settings.dry_run:
         if settings.resume is not None:
             raise UseError("--dry-run plans a new run; leave --resume out")
-        _print_plan(prepared, None if settings.fresh else database, settings.as_json)
+        planned = plan_batches if settings.batch else plan_suite
+        _print_plan(prepared, planned(prepared, None if settings.fresh else database), settings)
         return 0
     if not settings.quiet:
         _say_new_revisions(prepared, database, errors)
@@ -160,7 +162,8 @@ def _once(session: Session, name: str, overrides: Overrides, settings: Settings)
     progress, status = _run(prepared, database, settings, errors)
     _print_end(session, database, progress.run, settings)
     if not settings.quiet:
-        for line in [*judging_lines(progress.judging), *unlicensed(session, progress.run, database)]:
+        took = [*judging_lines(progress.retrieving, "retrieval"), *judging_lines(progress.judging)]
+        for line in [*took, *unlicensed(session, progress.run, database)]:
             errors.out(line, highlight=False)
         for alias, work in progress.work.items():
             errors.out(f"{alias}: {work_line(work)}", highlight=False)
@@ -271,10 +274,9 @@ def _say_new_revisions(prepared: Prepared, database: Database, errors: Console) 
                 errors.out(f"{prompt.name}: new revision {short_id(prompt.revision)}{was}", highlight=False)
 
 
-def _print_plan(prepared: Prepared, database: Database | None, as_json: bool) -> None:
+def _print_plan(prepared: Prepared, plan: Plan, settings: Settings) -> None:
     suite = prepared.suite
-    plan = plan_suite(prepared, database)
-    if as_json:
+    if settings.as_json:
         row = {name: getattr(plan, name) for name in plan.__slots__}
         emit([{"suite": suite.name, "variants": len(suite.variants), "cases": len(suite.cases), **row}], [], True)
         return
@@ -282,9 +284,11 @@ def _print_plan(prepared: Prepared, database: Database | None, as_json: bool) ->
         click.echo(f"  {one_line(variant.label)}")
     answers = "no max_tokens is set" if plan.output_tokens is None else f"at most {plan.output_tokens:,}"
     cost = f"{money(plan.cost_low)} to {money(plan.cost)}" if plan.cost else money(plan.cost)
-    judging = [("judging requests", f"at most {plan.judging:,}, not in the cost")] if plan.judging else []
+    embedding = [("texts to embed", f"{plan.retrieving:,}, not in the cost")] if plan.retrieving else []
+    more = [("judging requests", f"at most {plan.judging:,}, not in the cost")] if plan.judging else []
+    more += [("asked for latency", f"at most {plan.timing:,} again, one at a time")] if plan.timing else []
     if plan.unpriced:
-        cost = "unknown (no price for " + ", ".join(plan.unpriced) + ")"
+        cost = f"unknown (no price {'of a batch ' if settings.batch else ''}for {', '.join(plan.unpriced)})"
     for what, value in (
         ("variants", len(suite.variants)),
         ("cases", len(suite.cases)),
@@ -292,10 +296,11 @@ def _print_plan(prepared: Prepared, database: Database | None, as_json: bool) ->
         ("trials", f"at most {plan.trials}" if suite.until or suite.race else plan.trials),
         ("distinct requests", plan.requests),
         ("already answered", plan.answered),
+        *embedding,
         ("prompt tokens to ask", f"about {plan.prompt_tokens:,}"),
         ("output tokens", answers),
-        ("cost", cost),
-        *judging,
+        ("cost in batches" if settings.batch else "cost", cost),
+        *more,
     ):
         click.echo(f"{what:<22}{value}")
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from workbench.cli.join import join
 from workbench.cli.session import Session, emit
-from workbench.define.suite import load_scorers
+from workbench.define.suite import at_scorers, load_scorers
 from workbench.errors import UnknownName, UseError
 from workbench.registry import SCORERS
 from workbench.store import runs as stored
@@ -35,6 +35,8 @@ def print_view(view: RunView, as_json: bool) -> None:
         console.print(table)
     for part in view.scorers:
         console.print(part.sentence, markup=False, highlight=False)
+        for line in tables.length_lines(view, part):
+            console.print(line)
     console.print(tables.run_line(view))
 
 
@@ -74,6 +76,7 @@ runs.add_command(join)
 @click.command()
 @click.argument("run")
 @click.option("--failures", is_flag=True, help="The trials without an answer, and why.")
+@click.option("--wrong", metavar="SCORER", help="The answers that this scorer gives less than all, and why.")
 @click.option("--trial", metavar="ID", help="One trial: the exact messages, the output, scores and reasons.")
 @click.option("--case", metavar="ID", help="All outputs for one case.")
 @click.option("--axes", is_flag=True, help="Which axis of the sweep matters, and the curve along its numbers.")
@@ -91,7 +94,7 @@ def show(session: Session, /, run: str, reference: str | None, as_json: bool, **
     wanted = {name: chosen.pop(name) for name in ("axes", "repeats", "k")}
     if any(wanted.values()):
         if any(chosen.values()) or reference:
-            others = "--failures, --trial, --case and --reference"
+            others = "--failures, --wrong, --trial, --case and --reference"
             raise UseError(f"--axes and --repeats show the whole run; leave out {others}")
         with database.read() as connection:
             print_findings(connection, stored.find_run(connection, run), as_json, **wanted)
@@ -104,10 +107,11 @@ def show(session: Session, /, run: str, reference: str | None, as_json: bool, **
             for line in [*judging_of(database, found), *people_lines(*about), *unlicensed(*about)]:
                 click.echo(line, err=True)
             return
+        _check_chosen(connection, found, **chosen)
         rows = list(stored.trial_rows(connection, found, stored.TrialFilter(**chosen)))
         labels = {v.id: v.label for v in stored.run_variants(connection, found)}
     if not rows:
-        click.echo("no trial like that", err=True)
+        click.echo(one_line(_none(**chosen)), err=True)
     if as_json:
         for row in rows:
             click.echo(json.dumps(tables.trial_json(row, labels[row.variant_id]), ensure_ascii=False))
@@ -115,6 +119,29 @@ def show(session: Session, /, run: str, reference: str | None, as_json: bool, **
     console = Console()
     for row in rows:
         console.print(tables.trial_panel(row, labels[row.variant_id]))
+
+
+def _check_chosen(connection: Any, run: str, wrong: str | None, trial: str | None, case: str | None, **_: Any) -> None:
+    """Raises UseError where the run has no such trial, case or scorer, or the scorer only counts."""
+    if trial and not any(stored.trial_rows(connection, run, stored.TrialFilter(trial=trial, limit=1))):
+        raise UseError(f"run {run} has no trial '{trial}'; show --case ID tells the ids of a case's trials")
+    if case and case not in (cases := stored.run_cases(connection, run)):
+        raise UnknownName("case", case, cases)
+    if wrong:
+        kinds = dict(stored.run_scorers(connection, run))
+        if wrong not in kinds:
+            raise UnknownName("scorer", wrong, kinds)
+        if kinds[wrong] not in ("pass", "fraction"):
+            raise UseError(f"scorer '{wrong}' gives a {kinds[wrong]}, and none of those is wrong; name one of passes")
+
+
+def _none(failures: bool, wrong: str | None, **others: str | None) -> str:
+    """Why no trial is shown."""
+    if any(others.values()) or (failures and wrong):
+        return "no trial is all that was asked for"
+    if wrong:
+        return f"scorer '{wrong}' marks no answer down"
+    return "every trial has an answer; '--wrong SCORER' shows those that a scorer marks down"
 
 
 @click.command()
@@ -140,8 +167,8 @@ def compare(session: Session, run: tuple[str, ...], reference: str | None, score
         return
     console = Console()
     for part in parts:
-        console.print(tables.compare_table(view, part))
-        for line in tables.effect_lines(view, part):
+        console.print(tables.compare_table(view, part, console.width))
+        for line in [*tables.effect_lines(view, part), *tables.length_lines(view, part)]:
             console.print(line)
         if part.sentence:
             console.print(part.sentence, markup=False, highlight=False)
@@ -158,23 +185,24 @@ def score(session: Session, run: str, scorers: tuple[str, ...], as_json: bool) -
 
     Without --with: by the scorers that its suite has now.
     """
-    from workbench.asking import Desk
+    from workbench.asking import Desk, project_budget
     from workbench.cli.judge import judging_lines, unlicensed
     from workbench.judging import judge_stored, split_scorers
-    from workbench.scoring import build_scorers, score_run
+    from workbench.scoring import Scorers, build_scorers, score_run
 
     database, root = session.database(), session.project.root
     with database.read() as connection:
         found = stored.get_run(connection, run)
-    specs = [
-        spec
-        for text in scorers or [str(found.header["path"])]
-        for spec in load_scorers(text, session.project, SCORERS.names())
-    ]
     desk = Desk(root, {})
-    alone, asking = split_scorers(build_scorers(specs, root, None, desk))
+
+    def built(text: str) -> Scorers:
+        with at_scorers(text, session.project):
+            return build_scorers(load_scorers(text, session.project, SCORERS.names()), root, None, desk)
+
+    texts = scorers or [str(found.header["path"])]
+    alone, asking = split_scorers([pair for text in texts for pair in built(text)])
     done = score_run(database, found.id, alone)
-    judging = judge_stored(database, found.id, asking, desk, session.project.budget)
+    judging = judge_stored(database, found.id, asking, desk, project_budget(session.project.budget, database, desk))
     with database.read() as connection:
         print_view(load_view(connection, found.id), as_json)
     click.echo(f"{done.made + judging.made} scores made, {done.kept + judging.kept} kept", err=True)

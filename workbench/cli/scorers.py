@@ -14,7 +14,7 @@ from workbench.registry import SCORERS
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 def scorers(as_json: bool) -> None:
-    """The scorers that a suite can name: what each does, and its settings with their defaults.
+    """List the scorers that a suite can name: what each does, and its settings with their defaults.
 
     `name: value` in a suite sets the one marked with *.
     """

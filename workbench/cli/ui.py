@@ -65,7 +65,7 @@ def ui(session: Session, port: int, host: str, headless: bool) -> None:
     if shared:
         environment[TOKEN] = secrets.token_urlsafe(24)
         click.echo(f"Other machines can reach the app. Open it at http://{host}:{port}/?token={environment[TOKEN]}")
-    page = Path(screens.origin).with_name("__main__.py")
+    page = Path(screens.origin).with_name("shared.py" if shared else "__main__.py")
     # The server takes this process's place, so that every signal reaches it. -P: a project's `json.py` is not imported.
     os.execve(sys.executable, [sys.executable, "-P", "-m", SERVER, "run", str(page), *options], environment)  # noqa: S606
 

@@ -67,6 +67,7 @@ def _terms(project: Project, name: str, scorer_names: Collection[str] | None) ->
     library = Library(project.library_root, project.references)
     suite = load_suite(name, project, library, scorer_names)
     settings = [[spec.settings for spec in suite.scorers], [model.settings for model in suite.models.values()]]
+    settings.append([{"models": suite.retrieve.get("models", [])}])
     named = sorted(set(_texts([[dict(s) for s in part] for part in settings])))
     prompts = {text: library.find(text).revision for text in named if text.partition("@")[0] in library.names()}
     models = {text: asdict(project.models[text]) for text in named if text in project.models}
@@ -81,7 +82,7 @@ def _about(suite: Suite) -> list[Json]:
     scorers = [[s.name, s.scorer, dict(s.settings), s.expected] for s in suite.scorers]
     models = [[m.alias, m.engine, dict(m.settings), dict(m.price or {}), dict(m.limits)] for m in suite.models.values()]
     gates = [{name: value for name, value in gate.items() if name != "line"} for gate in suite.gates]
-    rules = [dict(rule) for rule in (suite.until, suite.race, suite.budget, suite.reuse)]
+    rules = [dict(rule) for rule in (suite.until, suite.race, suite.budget, suite.reuse, suite.retrieve)]
     numbers = [suite.repeats, suite.seed, suite.block, suite.margin, suite.allow_failed]
     return [suite.name, suite.reference, [v.id for v in suite.variants], cases, scorers, models, gates, rules, numbers]
 

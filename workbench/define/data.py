@@ -102,8 +102,12 @@ def _file_rows(source: CasesFile, project: Project, suite: Located) -> Iterator[
     assert source.file is not None
     with suite.at("cases", "file"):
         path = project.path(source.file)
-    shown = project.shown(path)
-    kind = source.format or path.suffix.lower().lstrip(".").replace("ndjson", "jsonl")
+    return read_rows(path, project.shown(path), source.format)
+
+
+def read_rows(path: Path, shown: str, form: str | None = None) -> Iterator[Row]:
+    """The rows of a data file; `form` stands above its ending. Raises DataError, which names the file as `shown`."""
+    kind = form or path.suffix.lower().lstrip(".").replace("ndjson", "jsonl")
     if kind == "parquet":
         return _parquet(path, shown)
     if kind not in _READERS:
@@ -157,7 +161,7 @@ def _csv(text: str, shown: str, delimiter: str = ",") -> Iterator[Row]:
     try:
         for cells in reader:
             if not header and cells:
-                header = _header(cells, shown, line)
+                header = _header(cells, shown, line, delimiter)
             elif cells:
                 if len(cells) != len(header):
                     problem = f"the row has {len(cells)} fields, the header {len(header)}; quote text with commas"
@@ -168,7 +172,13 @@ def _csv(text: str, shown: str, delimiter: str = ",") -> Iterator[Row]:
         raise DataError(f"not CSV: {error}", shown, line) from error
 
 
-def _header(cells: list[str], shown: str, line: int) -> list[str]:
+def _header(cells: list[str], shown: str, line: int, delimiter: str) -> list[str]:
+    other = next((mark for mark in ",;\t" if mark != delimiter and mark in cells[0]), None)
+    if len(cells) == 1 and other:  # as a spreadsheet writes it where a comma stands in numbers
+        names = {",": "commas", ";": "semicolons", "\t": "tabs"}
+        how = {",": "name 'format: csv'", "\t": "name 'format: tsv'"}.get(other, "save it with commas")
+        problem = f"the header's columns are parted by {names[other]}, not by {names[delimiter]}; {how}"
+        raise DataError(problem, shown, line)
     for i, name in enumerate(cells):
         if not name.strip() or name in cells[:i]:
             problem = f"names '{name}' twice" if name.strip() else f"has no name for column {i + 1}"

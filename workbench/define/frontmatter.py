@@ -6,10 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import yaml
-
 from workbench.define.properties import Place
-from workbench.define.yamlfile import KeyPath, parse_yaml
+from workbench.define.yamlfile import KeyPath, parse_yaml, write_yaml
 from workbench.errors import PromptError, SuiteError
 from workbench.records import EMPTY, Json
 
@@ -90,7 +88,7 @@ def with_partials(text: str, partials: Mapping[str, str]) -> str:
     if re.search(r"^\{", front, re.MULTILINE):  # one mapping in braces takes no further line
         return rewritten(read_front_matter(text, None), partials)
     opening = f"{front}\n" if front else ""
-    return f"---\n{opening}{NOTE}\n{_dump({'partials': dict(partials)})}---\n{body}"
+    return f"---\n{opening}{NOTE}\n{write_yaml({'partials': dict(partials)}, flow=False)}---\n{body}"
 
 
 def without_partials(text: str) -> str:
@@ -103,8 +101,4 @@ def without_partials(text: str) -> str:
 
 def rewritten(front: FrontMatter, partials: Mapping[str, str]) -> str:
     """The text of a file with that front matter, references resolved, and these partials."""
-    return f"---\n{_dump({**front.data, 'partials': dict(partials)})}---\n{front.body}"
-
-
-def _dump(data: Mapping[str, Json]) -> str:
-    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=110)
+    return f"---\n{write_yaml({**front.data, 'partials': dict(partials)}, flow=False)}---\n{front.body}"

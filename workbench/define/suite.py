@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from workbench.define.data import load_cases
 from workbench.define.gates import resolve_gates
+from workbench.define.places import in_file
 from workbench.define.project import Project
-from workbench.define.properties import type_problem
+from workbench.define.retrieve import as_given, load_retrieval
+from workbench.define.suite_checks import check_inputs, check_templates
 from workbench.define.suite_file import Answer, ModelEntry, ModelUse, Race, SuiteFile
 from workbench.define.sweep import as_list, make_variants, select
-from workbench.define.template import variables_used
 from workbench.define.yamlfile import Located, parse_yaml, read_yaml, validate
-from workbench.errors import DataError, SuiteError, UnknownName, suggest
-from workbench.records import EMPTY, Case, Input, Json, Model, Prompt, ScorerSpec, Suite, Variant, canonical
+from workbench.errors import SuiteError, UnknownName
+from workbench.records import EMPTY, Json, Model, Prompt, ScorerSpec, Suite, Variant, canonical
 
 ENDINGS = (".yaml", ".yml")
 
@@ -68,8 +70,9 @@ def load_suite(
     kept, reference = _chosen(variants, file, prompts, located, asked.only)
     cases = load_cases(file.cases, project, located, asked.limit)
     used = {v.revision: prompts[ref] for ref in prompts for v in kept if v.revision == prompts[ref].revision}
-    _check_inputs(kept, used, cases, located)
-    _check_templates(scorers, file, cases, located)
+    retrieve = load_retrieval(file, project, located, kept, used)
+    check_inputs(as_given(kept, retrieve), used, cases, located)
+    check_templates(scorers, file, cases, located)
     return Suite(
         name=file.name or Path(located.path).stem,
         stage=file.stage,
@@ -86,6 +89,7 @@ def load_suite(
         margin=file.margin,
         allow_failed=file.allow_failed,
         gates=_gates(file, variants, prompts, scorers, located),
+        retrieve=retrieve,
         **_stopping(file, (len(variants), len(kept)), scorers, located),
         budget=file.budget.model_dump(exclude_none=True),
         reuse=file.reuse.model_dump(exclude_none=True),
@@ -104,6 +108,13 @@ def load_scorers(text: str, project: Project, known: Collection[str]) -> tuple[S
     else:
         located = parse_yaml(f"{{cases: [{{}}], scorers: [{text if ':' not in text else '{' + text + '}'}]}}", "--with")
     return tuple(_scorers(validate(SuiteFile, located), project, located, known))
+
+
+def at_scorers(text: str, project: Project) -> AbstractContextManager[None]:
+    """Gives an error of a scorer that `load_scorers` has read from a suite's file that file and its line."""
+    if not text.endswith(ENDINGS):
+        return nullcontext()
+    return in_file(lambda: _read(find_suite(text, project), project))
 
 
 def _read(path: Path, project: Project) -> Located:
@@ -337,58 +348,3 @@ def _stopping(
         if variants[1] >= fewest:
             found[key] = {"scorer": scorers[0].name, **rule.model_dump(exclude_none=True)}
     return found
-
-
-def _check_inputs(
-    variants: tuple[Variant, ...], prompts: Mapping[str, Prompt], cases: tuple[Case, ...], located: Located
-) -> None:
-    """Raises SuiteError for a value in `vars`, DataError for the first case, that its prompt can't take."""
-    known = {i.name: None for prompt in prompts.values() for i in prompt.inputs}
-    for variant in variants:
-        types = {i.name: i.type for i in prompts[variant.revision].inputs}
-        for name, value in variant.vars.items():
-            with located.at("vars", name):
-                if name not in known:
-                    raise SuiteError(f"no prompt has an input '{name}'{suggest(name, known)}")
-                if problem := type_problem(types.get(name, "any"), value):
-                    raise SuiteError(f"vars.{name} {problem}, as prompt '{variant.prompt}' wants it")
-    asked = {(v.revision, frozenset(v.vars)): prompts[v.revision] for v in variants}
-    for case in cases:
-        for (_, given), prompt in asked.items():
-            for declared in prompt.inputs:
-                if declared.name not in given:
-                    _check_input(case, declared, prompt)
-
-
-def _check_input(case: Case, declared: Input, prompt: Prompt) -> None:
-    """Refuses what `render_prompt` would refuse in the middle of a run."""
-    value = case.inputs.get(declared.name)
-    if value is None and not (declared.type == "any" and declared.name in case.inputs):
-        if declared.required and declared.default is None and prompt.strict:
-            raise _lacks(case, declared.name, f"prompt '{prompt.name}'")
-    elif problem := type_problem(declared.type, value):
-        wanted = f"'{declared.name}' {problem}, as prompt '{prompt.name}' wants it"
-        raise DataError(f"case '{case.id}': {wanted}", *case.place)
-
-
-def _check_templates(
-    scorers: tuple[ScorerSpec, ...], file: SuiteFile, cases: tuple[Case, ...], located: Located
-) -> None:
-    """Raises DataError for the first case that lacks what an expected answer or the answer's form needs."""
-    templates = [(f"the expected answer of scorer '{s.name}'", s.expected, "scorers") for s in scorers if s.expected]
-    forms = [*as_list(file.answer or []), *(entry.answer for entry in file.variants if entry.answer)]
-    choices = [form.choices for form in forms if isinstance(form.choices, str)]
-    templates += [("the choices of the answer", template, "answer") for template in choices]
-    templates += [("the text of the answer", form.text, "answer") for form in forms if form.text is not None]
-    for what, template, key in templates:
-        with located.at(key):
-            used = variables_used(template, EMPTY) - {"expected"}  # the case's own answer, which may be None
-        for name in sorted(used):
-            for case in cases:
-                if name not in case.inputs:
-                    raise _lacks(case, name, what)
-
-
-def _lacks(case: Case, name: str, what: str) -> DataError:
-    problem = f"case '{case.id}' has no value for '{name}', which {what} needs{suggest(name, case.inputs)}"
-    return DataError(problem, *case.place)

@@ -162,6 +162,43 @@ Cases = Annotated[
 ]
 
 
+class Chunk(Strict):
+    """How documents are cut into passages. A list of numbers is an axis of the sweep."""
+
+    words: Many[Annotated[int, Field(ge=1)]]
+    """The most words of a passage; where a script parts no words, characters."""
+    overlap: Many[Annotated[int, Field(ge=0)]] = 0
+    """How many words of its end the next passage begins with."""
+
+
+class DocumentsFile(Strict):
+    """A file of documents, and which field plays which part."""
+
+    file: str
+    """JSONL, JSON, CSV, TSV or Parquet, inside the project."""
+    id: str = "id"
+    """The field that names a document."""
+    text: str = "text"
+    """The field with its text."""
+
+
+class Retrieve(Strict):
+    """Passages of documents that are looked up for each case and given to the prompt."""
+
+    documents: TextOr[DocumentsFile]
+    """A file with `id` and `text`, or {file, id, text} with the fields' names."""
+    query: str
+    """A template over the case's inputs: what is looked up."""
+    search: Many[str] = "words"
+    """`words` (BM25, no model), or the alias of a model that embeds; a list is an axis."""
+    k: Many[Annotated[int, Field(ge=1)]] = 3
+    """How many passages a prompt gets at most; a list is an axis."""
+    chunk: Chunk | None = None
+    """How documents are cut; default: each is one passage."""
+    into: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = "passages"
+    """The prompt's input that gets them: a list of {id, document, text, score}, the best first."""
+
+
 class Until(Strict):
     """Stop as soon as it is settled how each variant stands to the reference."""
 
@@ -219,6 +256,8 @@ class SuiteFile(Strict):
     """Sampling parameters; a list is an axis. `stop: [a, b]` is one value, `stop: [[a], [b]]` an axis."""
     vars: dict[str, Any] = Field(default_factory=dict)
     """Template inputs that the sweep sets; a list is an axis, [[…]] one value that is a list."""
+    retrieve: Retrieve | None = None
+    """Passages to look up for each case."""
     answer: Many[Answer] | None = None
     """The wanted form of the answer, or a list of such as an axis."""
     logprobs: Many[Annotated[int, Field(ge=0)]] = 0

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.define.data import shuffled
+from workbench.define.retrieve import retrieve_axes
 from workbench.define.suite_file import Answer, ModelEntry, ModelUse, SuiteFile, VariantEntry
 from workbench.errors import SuiteError, suggest
 from workbench.records import Case, Json, Prompt, Suite, Trial, Variant, canonical
@@ -127,6 +128,9 @@ def as_list(value: Any) -> list[Any]:
 def _axes(file: SuiteFile) -> list[Axis]:
     axes = [Axis("params", name, _values("params", name, value)) for name, value in file.params.items()]
     axes += [Axis("vars", name, _values("vars", name, value)) for name, value in file.vars.items()]
+    if file.retrieve is not None:
+        found = retrieve_axes(file.retrieve)
+        axes += [Axis("vars", name, _values("retrieve", name, value)) for name, value in found.items()]
     if file.answer is not None:
         axes.append(Axis("answer", "answer", as_list(file.answer)))
     return [*axes, Axis("logprobs", "logprobs", as_list(file.logprobs))]

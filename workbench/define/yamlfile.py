@@ -178,15 +178,15 @@ _Dumper.add_representer(str, _quoted)
 _Dumper.add_implicit_resolver(_TAG + "merge", re.compile("^<<$"), ["<"])
 
 
-def write_yaml(data: Json, *, flow: bool = False) -> str:
-    """The text that `parse_yaml` reads as this data: lists and mappings of plain values on one line, or with `flow`
-    all of it."""
+def write_yaml(data: Json, *, flow: bool | None = None) -> str:
+    """The text that `parse_yaml` reads as this data: lists and mappings of plain values on one line; with `flow` true
+    all of it, false none."""
     if flow:  # inside a list, where a comma in a text needs quotes
         text = yaml.dump(
             [data], None, _Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True
         )
         return str(text).removesuffix("\n")[1:-1]
-    return str(yaml.dump(data, None, _Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None))
+    return str(yaml.dump(data, None, _Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=flow))
 
 
 _PROBLEMS = {

@@ -167,6 +167,9 @@ class BatchState:
     """Where its answers and errors are."""
     problem: str = ""
     """Why it failed as a whole."""
+    began: float | None = None
+    ended: float | None = None
+    """When, by the provider's clock: seconds since 1970; None where it does not say."""
 
 
 class BatchHost(Protocol):
@@ -181,6 +184,10 @@ class BatchHost(Protocol):
     def most_bytes(self) -> int:
         """… in a batch's file."""
 
+    @property
+    def price_factor(self) -> float | None:
+        """What a request costs here, as a share of a single call; None: unknown."""
+
     def line(self, request: Request) -> bytes:
         """A request as it stands in a batch's file. Raises ModelError for what the API can't take."""
 
@@ -193,8 +200,8 @@ class BatchHost(Protocol):
     def create(self, file: str, marks: Mapping[str, str]) -> BatchState:
         """Begins a batch that carries `marks`. When this ends in an error, it may have begun all the same."""
 
-    def find(self, marks: Mapping[str, str]) -> BatchState | None:
-        """The batch that carries all these marks."""
+    def find(self, marks: Mapping[str, str], file: str) -> BatchState | None:
+        """The batch of this file, or that carries all these marks."""
 
     def state(self, batch: str) -> BatchState: ...
 

@@ -29,11 +29,18 @@ def cost(
     return (asked + output_tokens * price["output"]) / 1_000_000
 
 
-def batch_price(price: Mapping[str, float] | None) -> Mapping[str, float] | None:
-    """The price in a batch, in the same form; None where it is unknown: what a batch saves is never assumed.
+def batch_price(price: Mapping[str, float] | None, factor: float | None = None) -> Mapping[str, float] | None:
+    """The price in a batch, in the same form: its own, else `factor` times that of single calls, where the host says
+    so; None where it is unknown: what a batch saves is never assumed.
 
+    >>> batch_price({"input": 1.0, "output": 2.0}, 0.5)
+    {'input': 0.5, 'output': 1.0}
     >>> batch_price({"input": 1.0, "output": 2.0, "batch_input": 0.5, "batch_output": 1.0})
     {'input': 0.5, 'output': 1.0}
     """
     own = {name.removeprefix(_BATCH): value for name, value in (price or {}).items() if name.startswith(_BATCH)}
-    return own if {"input", "output"} <= own.keys() else None
+    if {"input", "output"} <= own.keys():
+        return own
+    if price is None or factor is None:
+        return None
+    return {name: factor * value for name, value in price.items() if not name.startswith(_BATCH)}

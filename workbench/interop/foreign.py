@@ -23,6 +23,7 @@ from workbench.records import (
 )  # fmt: skip
 from workbench.store import recording, runs
 from workbench.store.database import Database
+from workbench.store.summaries import keep_summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def keep_foreign(database: Database, foreign: ForeignRun) -> tuple[str, bool]:
         recording.keep(connection, run, [(request, _identity(foreign), _output(t, request)) for t, _, request in rows])
         recording.save_scores(connection, run, [s for t, trial, _ in rows for s in _scores(foreign.tool, t, trial)])
         recording.end_run(connection, run, "complete", {})
+        keep_summary(connection, run)
     return run, True
 
 

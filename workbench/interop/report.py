@@ -17,6 +17,11 @@ Fate = Literal["carried", "approximated", "left"]
 class Left(Exception):
     """Something of the source that can't be carried over; the message names it and says why."""
 
+    def __init__(self, message: str, place: str = "") -> None:
+        """`place`: the file, and its line, where the caller does not know them."""
+        super().__init__(message)
+        self.place = place
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

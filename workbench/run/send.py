@@ -9,9 +9,11 @@ inside a block, and with it each answer, does not depend on timing.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 
 from workbench.engines.base import Engine, Piece, failed
@@ -19,13 +21,15 @@ from workbench.errors import EngineError, WorkbenchError
 from workbench.records import Output, Request
 
 OnPiece = Callable[[Piece], None]
+Ended = Callable[[Request, int, Future[Output]], None]
+"""Told of each request that has ended, before who asked it: when it was asked, in nanoseconds of the clock."""
 
 
 class Queue:
     """What one engine pulls from (`engines.base.Requests`)."""
 
-    def __init__(self, engine: Engine, lane: Lane) -> None:
-        self.engine, self._lane = engine, lane
+    def __init__(self, engine: Engine, lane: Lane, ended: Ended | None = None) -> None:
+        self.engine, self._lane, self._ended = engine, lane, ended
         self._waiting: deque[tuple[int, Request]] = deque()
         self._alive: dict[str, Future[Output]] = {}
         self._taken: set[str] = set()
@@ -68,6 +72,8 @@ class Queue:
         if request.id in self._alive:
             return self._alive[request.id]
         future: Future[Output] = Future()
+        if self._ended is not None:
+            future.add_done_callback(partial(self._ended, request, time.time_ns()))
         self._alive[request.id] = future
         self._waiting.append((block, request))
         return future
@@ -181,7 +187,10 @@ class Lane:
 class Dispatcher:
     """Engines by alias, each behind its lane. Use as a context manager: leaving it closes the engines."""
 
-    def __init__(self, engines: Mapping[str, Engine], on_piece: OnPiece | None = None) -> None:
+    def __init__(
+        self, engines: Mapping[str, Engine], on_piece: OnPiece | None = None, ended: Ended | None = None
+    ) -> None:
+        self._ended = ended
         self._places: dict[str, tuple[Lane, Queue]] = {}
         self._shared, self._on_piece, self._started = Lane("in-process", on_piece), on_piece, False
         self._lanes: list[Lane] = []
@@ -200,7 +209,7 @@ class Dispatcher:
     def add(self, alias: str, engine: Engine) -> None:
         """One more model, also while others are being asked."""
         lane = self._shared if engine.in_process else Lane(alias, self._on_piece)
-        queue = Queue(engine, lane)
+        queue = Queue(engine, lane, self._ended)
         with lane.changed:
             lane.queues.append(queue)
         self._places[alias] = (lane, queue)

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any, ClassVar
 
 from workbench.errors import ScorerError, UseError, suggest
-from workbench.records import Json, Judgement, Output, Request
+from workbench.records import Json, Judgement, Kind, Output, Request
 from workbench.scorers.base import DESK, Answered, ByRubric, Desk, judged, passed, quote, references
 from workbench.scorers.verdict import Form, Point, answer_form, form_for, form_name, read_scale, read_verdict
 
@@ -87,6 +87,13 @@ class Judge(ByRubric):
         return self._rubric.defaults.keys() >= PAIR
 
     @property
+    def kind(self) -> Kind:
+        """Of its scores."""
+        if self.passes is not None or self.at_least is not None:
+            return "pass"
+        return "fraction" if self.pairwise else "label" if isinstance(self.points[0].value, str) else "number"
+
+    @property
     def needs_expected(self) -> bool:
         return "expected" in self._rubric.required or (self.pairwise and self.against is None)
 
@@ -152,9 +159,6 @@ class Judge(ByRubric):
         ]
 
     def judge(self, answer: Answered, outputs: Sequence[Output]) -> Judgement:
-        kind = "fraction" if self.pairwise else "label" if isinstance(self.points[0].value, str) else "number"
-        if self.passes is not None or self.at_least is not None:
-            kind = "pass"
         if not outputs:
             return judged(0.5, "fraction", "the two answers are the same")
         verdicts = self.verdicts(outputs)
@@ -162,8 +166,8 @@ class Judge(ByRubric):
             value, reason = verdicts[0]
         else:
             value, reason = _together(self.models, verdicts, self.pairwise)
-        if value is None or kind in ("number", "label", "fraction"):
-            return judged(value, kind, reason)  # type: ignore[arg-type]
+        if value is None or self.kind != "pass":
+            return judged(value, self.kind, reason)
         if isinstance(value, str):
             return passed(value in (self.passes or ()), reason)
         return passed(value >= (self.at_least or 0.0), f"{reason}, wanted {self.at_least:g}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from workbench.errors import UseError
 from workbench.stats.reduce import Bounds, Floats, PairedSample
 
 RESAMPLES = 5_000
+WEIGHTS_OF = 400_000
+"""Weights of units drawn at a time, 3 MB: twice as fast as ten times as many, with the same draws."""
 BLOCK_OF = 4_000_000
 """Values drawn at a time: 32 MB."""
 
@@ -47,6 +49,18 @@ def two_level_bootstrap(units: Sequence[Sequence[float]], alpha: float, seed: in
     drawn = [_resampled(padded, sizes, inside, min(block, RESAMPLES - i), random) for i in range(0, RESAMPLES, block)]
     low, high = np.quantile(np.concatenate(drawn), [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)
+
+
+def resampled_means(units: Floats, resamples: int, seed: int = 0) -> Iterator[Floats]:
+    """Means of the columns of unit × variant over resampled units, resample × variant, in blocks: of all variants over
+    the same units, as pairs want it (Efron 1979, Ann. Stat. 7:1)."""
+    n = len(units)
+    random, block = np.random.default_rng(seed), max(1, WEIGHTS_OF // n)
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        drawn = random.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+        yield times @ units / n
 
 
 def _resampled(padded: Floats, sizes: np.ndarray, inside: np.ndarray, rows: int, random: np.random.Generator) -> Floats:

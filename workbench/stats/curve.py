@@ -11,7 +11,7 @@ from workbench.errors import UseError
 from workbench.records import ScoreColumns
 from workbench.stats.intervals import t_interval
 from workbench.stats.methods import too_few
-from workbench.stats.reduce import Bounds, Floats, Sample, reduce_repeats
+from workbench.stats.reduce import Bounds, Floats, Sample, Scores, reduce_repeats
 from workbench.stats.summary import summarise
 
 
@@ -41,7 +41,7 @@ class ResponseCurve:
     confidence: float
 
 
-def response_curve(columns: ScoreColumns, values: Sequence[float], confidence: float = 0.95) -> ResponseCurve:
+def response_curve(columns: Scores, values: Sequence[float], confidence: float = 0.95) -> ResponseCurve:
     """The curve; `values`: the place of every variant on the axis, in the order of `columns.variants`.
 
     All scores of one value's variants count as repeats, so that what else a sweep varies is averaged out evenly; the
@@ -68,26 +68,27 @@ def response_curve(columns: ScoreColumns, values: Sequence[float], confidence: f
     return ResponseCurve(points, float(slopes.values.mean()), bounds, int(common.sum()), confidence)
 
 
-def _merged(columns: ScoreColumns, place: Sequence[int], common: np.ndarray, places: int) -> ScoreColumns:
+def _merged(columns: Scores, place: Sequence[int], common: np.ndarray, places: int) -> Scores:
     """The columns of the common cases with the axis's values in place of the variants."""
     case = np.asarray(columns.case, dtype=np.int64)
     keep = common[case]
     number = np.cumsum(common) - 1
     kept = np.flatnonzero(common).tolist()
+    name = "repeat" if isinstance(columns, ScoreColumns) else "count"
     return replace(
         columns,
+        **{name: np.asarray(getattr(columns, name))[keep].tolist()},
         variants=tuple(str(i) for i in range(places)),
         cases=tuple(columns.cases[i] for i in kept),
         clusters=tuple(columns.clusters[i] for i in kept),
         variant=np.asarray(place)[np.asarray(columns.variant, dtype=np.int64)[keep]].tolist(),
         case=number[case[keep]].tolist(),
-        repeat=np.asarray(columns.repeat)[keep].tolist(),
         value=np.asarray(columns.value, dtype=float)[keep].tolist(),
         missing=(),
     )
 
 
-def _slopes(merged: ScoreColumns, places: Floats) -> Sample:
+def _slopes(merged: Scores, places: Floats) -> Sample:
     """The slope of each case, or cluster."""
     table = reduce_repeats(merged)
     away = places - places.mean()

@@ -45,6 +45,13 @@ def even_odds(wins: int, losses: int) -> float:
     return min(1.0, 2 * float(bdtr(min(wins, losses), n, 0.5))) if n else 1.0
 
 
+def f_tail(value: float, above: float, below: float) -> float:
+    """The probability that F with so many degrees of freedom above and below exceeds a value."""
+    from scipy.special import fdtrc
+
+    return float(fdtrc(above, below, value))
+
+
 def kolmogorov_upper(share: float, n: int) -> float:
     """The one-sided Kolmogorov–Smirnov statistic of n values that is exceeded with this probability, exactly."""
     from scipy.special import smirnovi

@@ -8,6 +8,7 @@ import numpy as np
 
 from workbench.errors import UseError
 from workbench.stats.bounds import lower_bound, upper_bound
+from workbench.stats.distributions import binomial_ends
 from workbench.stats.reduce import Bounds, PairedSample
 
 
@@ -78,14 +79,12 @@ def _noncentral(d: float, n: int, alpha: float) -> Bounds:
 
 
 def _odds(wins: int, losses: int, alpha: float) -> tuple[float, Bounds]:
-    from scipy.stats import binomtest
-
-    found = binomtest(wins, wins + losses).proportion_ci(1 - alpha, method="exact")
+    low, high = binomial_ends(wins, wins + losses, alpha)
 
     def ratio(share: float) -> float:
         return share / (1 - share) if share < 1 else np.inf
 
-    return (wins / losses if losses else np.inf), (ratio(float(found.low)), ratio(float(found.high)))
+    return (wins / losses if losses else np.inf), (ratio(low), ratio(high))
 
 
 def _check(margin: float) -> None:

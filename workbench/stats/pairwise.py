@@ -28,6 +28,8 @@ class Vote:
     case: str | None = None
     """Votes on one case are averaged before cases are."""
     count: int = 1
+    lengths: tuple[int, int] | None = None
+    """Characters of the first and of the second answer; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def win_rates(votes: Sequence[Vote], confidence: float = 0.95) -> list[WinRate]:
     """Each player's win rate in the order of appearance; a tie is half a win. The interval is that of a mean over
     cases (`methods.METHODS`); votes without a case are a case each. Raises UseError for a vote on oneself."""
     check_confidence(confidence)
-    _check(votes)
+    check_votes(votes)
     points = {"first": (1.0, 0.0), "second": (0.0, 1.0), "tie": (0.5, 0.5)}
     won: dict[str, dict[object, list[float]]] = {}
     for number, vote in enumerate(votes):
@@ -94,7 +96,7 @@ def bradley_terry(votes: Sequence[Vote], reference: str | None = None, confidenc
     make the intervals too narrow. `reference` (default: the first player) has strength 0. Raises UseError for an
     unknown reference, and where some players never lost to the rest, whose strength then has no bound (Ford 1957)."""
     check_confidence(confidence)
-    _check(votes)
+    check_votes(votes)
     names = list(dict.fromkeys(name for vote in votes for name in (vote.first, vote.second)))
     base = names[0] if reference is None else reference
     if base not in names:
@@ -166,7 +168,8 @@ def _strengths(
     return Strengths(tuple(sorted(found, key=lambda row: -row.value)), base, fitted[2], votes)
 
 
-def _check(votes: Sequence[Vote]) -> None:
+def check_votes(votes: Sequence[Vote]) -> None:
+    """Raises UseError for none, for one on oneself, and for one that counts less than once."""
     if not votes:
         raise UseError("there is no vote to count")
     for vote in votes:
@@ -192,4 +195,5 @@ def _check_connected(counts: dict[tuple[int, int], Floats], names: Sequence[str]
 
 def turned(vote: Vote) -> Vote:
     """The same vote with the two places exchanged."""
-    return replace(vote, first=vote.second, second=vote.first, winner=_TURNED[vote.winner])
+    lengths = None if vote.lengths is None else vote.lengths[::-1]
+    return replace(vote, first=vote.second, second=vote.first, winner=_TURNED[vote.winner], lengths=lengths)

@@ -75,15 +75,22 @@ def _all_flips(sizes: Floats, observed: float) -> float:
 
 
 def _sampled_flips(sizes: Sequence[Floats], observed: Floats, seed: int) -> Floats:
-    """For each pair, how many random patterns reach its observed sum."""
+    """For each pair, how many random patterns reach its observed sum.
+
+    Repeats and fractions give few sizes, each many times: of equal ones only how many signs are plus is counted."""
     longest = max(map(len, sizes))
-    table = np.zeros((longest, len(sizes)))
+    ends = np.unique(np.concatenate([np.flatnonzero(np.diff(size, append=0)) for size in sizes])) + 1
+    starts = np.append(0, ends[:-1])
+    table = np.zeros((len(starts), len(sizes)))
     for i, size in enumerate(sizes):
-        table[: len(size), i] = size
+        table[: np.searchsorted(starts, len(size)), i] = size[starts[starts < len(size)]]
+    total = np.array([size.sum() for size in sizes])
     random = np.random.default_rng(seed)
     reached = np.zeros(len(sizes))
     for start in range(0, FLIPS, BLOCK):
         rows = min(BLOCK, FLIPS - start)
-        signs = 2.0 * random.integers(0, 2, (rows, longest), dtype=np.int8) - 1
-        reached += (np.abs(signs @ table) >= observed).sum(axis=0)
+        plus = random.integers(0, 2, (rows, longest), dtype=np.int8)
+        if len(starts) < longest:
+            plus = np.add.reduceat(plus, starts, axis=1, dtype=np.int32)
+        reached += (np.abs(2 * (plus @ table) - total) >= observed).sum(axis=0)
     return reached

@@ -7,7 +7,8 @@ values are the units that intervals and tests count: cases, or clusters where ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -104,6 +105,22 @@ def reduce_repeats(columns: Scores) -> CaseTable:
     return CaseTable(means, counts, _clusters(columns), bounds, columns.kind == "pass")
 
 
+def of_variants(scores: CaseScores, names: Sequence[str]) -> CaseScores:
+    """The scores of some variants alone, in the order of `names`. `lowest`, `highest` and `zero_or_one` still speak
+    of all, so that a value that the kind does not allow is refused wherever it stands."""
+    at = {scores.variants.index(name): i for i, name in enumerate(names)}
+    chosen = [i for i, variant in enumerate(scores.variant) if variant in at]
+    return replace(
+        scores,
+        variants=tuple(names),
+        variant=[at[scores.variant[i]] for i in chosen],
+        case=[scores.case[i] for i in chosen],
+        count=[scores.count[i] for i in chosen],
+        value=[scores.value[i] for i in chosen],
+        missing=tuple(scores.missing[i] for i in at) if scores.missing else (),
+    )
+
+
 def entry_counts(columns: Scores) -> Ints:
     """How many scores each entry stands for."""
     if isinstance(columns, CaseScores):
@@ -126,6 +143,18 @@ def paired_sample(table: CaseTable, first: int, second: int) -> PairedSample | N
     wins, losses = int((by_case > 0).sum()), int((by_case < 0).sum())
     a, b = _sample(table, first, common), _sample(table, second, common)
     return PairedSample(a, b, wins, losses, len(by_case) - wins - losses)
+
+
+def common_units(table: CaseTable) -> tuple[Floats, int]:
+    """Unit × variant on the cases that all have scores for, cases averaged within their cluster; how many cases."""
+    there = (table.counts > 0).all(axis=0)
+    values = table.means[:, there].T
+    if table.clusters is not None and len(values):
+        _, unit = np.unique(table.clusters[there], return_inverse=True)
+        sums = np.zeros((int(unit.max()) + 1, values.shape[1]))
+        np.add.at(sums, unit, values)
+        values = sums / np.bincount(unit)[:, None]
+    return values, int(there.sum())
 
 
 def _sample(table: CaseTable, variant: int, cases: NDArray[np.bool_]) -> Sample:

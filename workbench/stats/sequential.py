@@ -31,11 +31,11 @@ FEWEST_STEPS = 64
 """Points of the integration at least."""
 
 
-def plan_looks(total: int, block: int) -> tuple[int, ...]:
-    """After how many cases it is looked: at ends of blocks, the first with at least 8 cases, at most 40 times.
+def plan_looks(total: int, block: int, most: int = MOST_LOOKS) -> tuple[int, ...]:
+    """After how many cases it is looked: at ends of blocks, the first with at least 8 cases, at most `most` times.
 
     The last look is at the end; one that lies less than half a step before it is left out."""
-    step = block * max(math.ceil(FEWEST_CASES / block), math.ceil(total / block / MOST_LOOKS))
+    step = block * max(math.ceil(FEWEST_CASES / block), math.ceil(total / block / most))
     looks = [*range(step, total, step), total]
     if len(looks) > 1 and looks[-1] - looks[-2] < step / 2:
         del looks[-2]

@@ -123,6 +123,14 @@ def unanswered(connection: sa.Connection, run: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def standing(connection: sa.Connection, run: str) -> str:
+    """How a run stands for its batches: `waiting` for its own or others', `complete` or `stopped`."""
+    left = unanswered(connection, run)
+    flying = requests_in_flight(connection) if left else {}
+    waiting = any(request in flying for request in left)
+    return "waiting" if waiting else "stopped" if left else "complete"
+
+
 def _request_of(row: sa.RowMapping) -> Request:
     how = row["settings"]
     return Request(

@@ -9,9 +9,11 @@ import sqlalchemy as sa
 
 from workbench.records import Json, content_id
 from workbench.store import database as db
+from workbench.store.summaries import wrong_summaries
 
 RESTORE = "take a copy of the store from before, or start a new one and import an export"
 AGAIN = "run its suite again with --fresh"
+RESCORE = "make them anew with 'workbench score RUN'"
 MOST_LOGPROBS = 20
 
 
@@ -36,6 +38,7 @@ def check_store(connection: sa.Connection, fits: IdCheck) -> Iterator[Finding]:
     yield from _counted("requests whose id is not that of their content", _wrong_requests(connection, fits), AGAIN)
     yield from _counted("variants whose id is not that of their content", _wrong_variants(connection), AGAIN)
     yield from _counted("trials whose id is not that of their content", _wrong_trials(connection), AGAIN)
+    yield from _counted("runs whose kept sums are not those of their scores", wrong_summaries(connection), RESCORE)
 
 
 def run_seeds(connection: sa.Connection) -> frozenset[int]:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from workbench.errors import StoreError
 
-HEAD = "0007"
+HEAD = "0009"
 """The newest step; a test holds it against the migration files."""
 
 metadata = sa.MetaData()
@@ -77,6 +77,7 @@ cases = sa.Table(
     sa.Column("tags", sa.JSON, nullable=False),
     sa.Column("inputs", sa.JSON, nullable=False),
     sa.Column("expected", sa.JSON),
+    sa.Column("retrieved", sa.JSON),
 )
 
 trials = sa.Table(
@@ -197,6 +198,22 @@ votes = sa.Table(
     sa.Column("first", sa.Text, nullable=False),
     sa.Column("second", sa.Text, nullable=False),
     sa.Column("said", sa.Text, nullable=False),
+)
+
+summaries = sa.Table(
+    "summaries",
+    metadata,
+    sa.Column("run", sa.Text, sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("usage", sa.JSON, nullable=False),
+    sa.Column("scorers", sa.JSON, nullable=False),
+)
+
+score_sums = sa.Table(
+    "score_sums",
+    metadata,
+    sa.Column("run", sa.Text, sa.ForeignKey("summaries.run", ondelete="CASCADE"), primary_key=True),
+    sa.Column("scorer", sa.Text, primary_key=True),
+    sa.Column("sums", sa.JSON, nullable=False),
 )
 
 

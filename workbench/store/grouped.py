@@ -3,21 +3,85 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from workbench.records import CaseScores, Kind, ScoreColumns
+from workbench.records import CaseScores, Json
 from workbench.store import database as db
-from workbench.store.runs import planned_trials, run_variants, suite_order
+from workbench.store.kept import CHUNK, kept_sums, kept_usage
+from workbench.store.runs import planned_trials, run_variants, suite_order, usage, variants_of
 
 
 def case_scores(connection: sa.Connection, run: str, scorer: str | None = None) -> dict[str, CaseScores]:
     """Scorer → its scores, added up over repeats, of all scorers in the suite's order; or of the one asked for, which
     may have none."""
+    kept = kept_sums(connection, [run], scorer).get(run)
+    sums = _added_up_now(connection, run, scorer) if kept is None else kept
+    names = [scorer] if scorer is not None else suite_order(connection, run, sums)
+    empty, planned = _empty(connection, [run])[run], planned_trials(connection, run)
+    return {name: _filled(empty, name, sums.get(name), planned) for name in names}
+
+
+def case_scores_of(connection: sa.Connection, runs: Sequence[str], scorer: str) -> dict[str, CaseScores]:
+    """Run → its scores by one scorer, as of `case_scores`; the runs that are kept are read together."""
+    kept, used = kept_sums(connection, runs, scorer), kept_usage(connection, runs)
+    empty = _empty(connection, list(kept))
+    found = {}
+    for run in runs:
+        if run in kept:
+            planned = {name: int(u["trials"]) for name, u in used[run].items()}
+            found[run] = _filled(empty[run], scorer, kept[run].get(scorer), planned)
+        else:
+            found[run] = case_scores(connection, run, scorer)[scorer]
+    return found
+
+
+def sums_of(scores: CaseScores) -> Json:
+    """What is kept of a scorer's scores; `_filled` reads it. None where a value can't be kept: a sum of infinities."""
+    if not all(map(math.isfinite, (*scores.value, scores.lowest, scores.highest))):
+        return None
+    return {
+        "kind": scores.kind, "variant": list(scores.variant), "case": list(scores.case), "count": list(scores.count),
+        "value": list(scores.value), "lowest": scores.lowest, "highest": scores.highest,
+        "zero_or_one": scores.zero_or_one, "labels": list(scores.labels),
+    }  # fmt: skip
+
+
+def _empty(connection: sa.Connection, runs: Sequence[str]) -> dict[str, CaseScores]:
+    """Run → its variants and cases, without a score."""
+    c, cases, clusters = db.cases.c, defaultdict[str, list[str]](list), defaultdict[str, list[str | None]](list)
+    for start in range(0, len(runs), CHUNK):
+        query = sa.select(c.run, c.id, c.cluster).where(c.run.in_(runs[start : start + CHUNK])).order_by(c.position)
+        for run, case, cluster in connection.execute(query):
+            cases[run].append(case)
+            clusters[run].append(cluster)
+    variants = variants_of(connection, runs)
+    return {
+        run: CaseScores(
+            "", "number", tuple(v.id for v in variants.get(run, ())), tuple(cases[run]), tuple(clusters[run]),
+            (), (), (), (),
+        )
+        for run in runs
+    }  # fmt: skip
+
+
+def _filled(empty: CaseScores, scorer: str, sums: Any, planned: Mapping[str, int]) -> CaseScores:
+    """`empty` with a scorer's sums, if it has any."""
+    had = [0] * len(empty.variants)
+    for variant, count in zip(sums["variant"], sums["count"], strict=True) if sums else ():
+        had[variant] += count
+    missing = tuple(planned.get(name, 0) - number for name, number in zip(empty.variants, had, strict=True))
+    if not sums:
+        return replace(empty, scorer=scorer, variant=[], case=[], count=[], value=[], missing=missing)
+    return replace(empty, **{**sums, "labels": tuple(sums["labels"])}, scorer=scorer, missing=missing)
+
+
+def _added_up_now(connection: sa.Connection, run: str, scorer: str | None) -> dict[str, Any]:
+    """Scorer → its sums, added up from its single scores."""
     s, t = db.scores.c, db.trials.c
     query = (
         sa.select(
@@ -34,92 +98,67 @@ def case_scores(connection: sa.Connection, run: str, scorer: str | None = None) 
     found: dict[str, list[Any]] = {}
     for row in connection.execute(query).all():
         found.setdefault(row[0], []).append(row)
-    names = [scorer] if scorer is not None else suite_order(connection, run, found)
-    variants = tuple(variant.id for variant in run_variants(connection, run))
-    cases = connection.execute(
-        sa.select(db.cases.c.id, db.cases.c.cluster).where(db.cases.c.run == run).order_by(db.cases.c.position)
-    ).all()
-    planned = planned_trials(connection, run)
-    ids, clusters = tuple(c.id for c in cases), tuple(c.cluster for c in cases)
-    empty = CaseScores("", "number", variants, ids, clusters, (), (), (), ())
-    return {name: _added_up(replace(empty, scorer=name), found.get(name, ()), planned) for name in names}
-
-
-def _added_up(empty: CaseScores, rows: Sequence[Any], planned: Mapping[str, int]) -> CaseScores:
-    """`empty`, filled with the rows of `case_scores`."""
-    scored = [row for row in rows if row[4] or row[5]]
+    empty = _empty(connection, [run])[run]
     at_variant = {name: i for i, name in enumerate(empty.variants)}
     at_case = {name: i for i, name in enumerate(empty.cases)}
+    return {name: _added_up(rows, at_variant, at_case) for name, rows in found.items()}
+
+
+def _added_up(rows: Sequence[Any], at_variant: Mapping[str, int], at_case: Mapping[str, int]) -> dict[str, Any]:
+    """The sums of one scorer's rows."""
+    scored = [row for row in rows if row[4] or row[5]]
+    scored.sort(key=lambda row: (at_variant[row[1]], at_case[row[2]], row[3] or ""))  # databases go by their own order
     _, variant, case, label, numbers, labelled, total, low, high, kinds, others = (
         zip(*scored, strict=True) if scored else ((),) * 11
     )
     texts = {text: i for i, text in enumerate(sorted({text for text in label if text is not None}))}
-    count = [a or b for a, b in zip(numbers, labelled, strict=True)]
-    had: Counter[str] = Counter()
-    for name, number in zip(variant, count, strict=True):
-        had[name] += number
-    return replace(
-        empty,
-        kind=cast(Kind, min(kinds) if scored else rows[0][9] if rows else "number"),
-        variant=[at_variant[name] for name in variant],
-        case=[at_case[name] for name in case],
-        count=count,
+    return {
+        "kind": min(kinds) if scored else rows[0][9],
+        "variant": [at_variant[name] for name in variant],
+        "case": [at_case[name] for name in case],
+        "count": [a or b for a, b in zip(numbers, labelled, strict=True)],
         # A sum without a value is one of infinities, which statistics refuse.
-        value=[
+        "value": [
             float(texts[text]) if text is not None else math.nan if x is None else x
             for x, text in zip(total, label, strict=True)
         ],
-        lowest=min((x for x in low if x is not None), default=0.0),
-        highest=max((x for x in high if x is not None), default=0.0),
-        zero_or_one=not any(others),
-        missing=tuple(planned.get(name, 0) - had[name] for name in empty.variants),
-        labels=tuple(texts),
-    )
+        "lowest": min((x for x in low if x is not None), default=0.0),
+        "highest": max((x for x in high if x is not None), default=0.0),
+        "zero_or_one": not any(others),
+        "labels": list(texts),
+    }
 
 
 def grouped_scores(
     connection: sa.Connection, run: str, scorer: str, by: Literal["model", "revision"], prompt: str | None = None
-) -> ScoreColumns:
+) -> CaseScores:
     """One scorer's scores by model or by revision (in place of variants): a group's value for a case is the mean of
     its variants and repeats. Labels have no mean: their columns are empty. `prompt` leaves out all others.
     """
-    s, t, v = db.scores.c, db.trials.c, db.variants.c
-    group = v[by]
-    query = (
-        sa.select(group, t.case, sa.func.avg(s.number), sa.func.count(), sa.func.max(s.kind))
-        .join_from(db.scores, db.trials, sa.and_(t.run == s.run, t.id == s.trial))
-        .join(db.variants, sa.and_(v.run == t.run, v.id == t.variant))
-        .where(s.run == run, s.scorer == scorer, s.number.is_not(None))
-        .group_by(group, t.case)
-    )
-    planned = sa.select(group, sa.func.count(), sa.func.min(v.position)).join_from(
-        db.trials, db.variants, sa.and_(v.run == t.run, v.id == t.variant)
-    )
-    planned = planned.where(t.run == run).group_by(group).order_by(sa.func.min(v.position))
-    if prompt is not None:
-        query, planned = query.where(v.prompt == prompt), planned.where(v.prompt == prompt)
-    rows = connection.execute(query).all()
-    counts = {name: count for name, count, _ in connection.execute(planned)}
-    cases = connection.execute(
-        sa.select(db.cases.c.id, db.cases.c.cluster).where(db.cases.c.run == run).order_by(db.cases.c.position)
-    ).all()
-    at_group = {name: i for i, name in enumerate(counts)}
-    at_case = {case.id: i for i, case in enumerate(cases)}
-    for name, _, _, count, _ in rows:
-        counts[name] -= count
-    kind: Kind = rows[0][4] if rows else "number"
-    several = any(count > 1 for _, _, _, count, _ in rows)
-    return ScoreColumns(
-        scorer=scorer,
-        kind="fraction" if kind == "pass" and several else kind,
-        variants=tuple(at_group),
-        cases=tuple(case.id for case in cases),
-        clusters=tuple(case.cluster for case in cases),
-        variant=[at_group[row[0]] for row in rows],
-        case=[at_case[row[1]] for row in rows],
-        repeat=[0] * len(rows),
-        value=[row[2] for row in rows],
-        missing=tuple(counts.values()),
+    scores, variants = case_scores(connection, run, scorer)[scorer], run_variants(connection, run)
+    chosen = [i for i, v in enumerate(variants) if prompt in (None, v.prompt)]
+    groups = {name: i for i, name in enumerate(dict.fromkeys(getattr(variants[i], by) for i in chosen))}
+    at_group = {i: groups[getattr(variants[i], by)] for i in chosen}
+    cells: dict[tuple[int, int], tuple[float, int]] = {}
+    missing = [0] * len(groups)
+    for i in chosen:
+        missing[at_group[i]] += scores.missing[i]
+    for variant, case, count, value in zip(scores.variant, scores.case, scores.count, scores.value, strict=True):
+        if variant in at_group and scores.kind != "label":
+            total, number = cells.get((at_group[variant], case), (0.0, 0))
+            cells[at_group[variant], case] = (total + value, number + count)
+    several = any(count > 1 for _, count in cells.values())
+    return replace(
+        scores,
+        kind="fraction" if scores.kind == "pass" and several else scores.kind,
+        variants=tuple(groups),
+        variant=[group for group, _ in cells],
+        case=[case for _, case in cells],
+        count=[1] * len(cells),
+        value=[total / count for total, count in cells.values()],
+        zero_or_one=scores.zero_or_one and not several,
+        missing=tuple(missing),
+        labels=(),
     )
 
 
@@ -157,17 +196,10 @@ def suites_run(connection: sa.Connection, limit: int = 200) -> list[str]:
 def usage_by_model(connection: sa.Connection, run: str) -> dict[str, tuple[int, float | None, float | None]]:
     """Model → tokens, cost in US dollars (None where the price of an answer is unknown) and seconds of the calls (None
     where no answer has a time of its own), of a run's trials."""
-    t, v, o = db.trials.c, db.variants.c, db.outputs.c
-    tokens = sa.func.coalesce(o.prompt_tokens, 0) + sa.func.coalesce(o.output_tokens, 0)
-    unpriced = sa.func.sum(sa.case((sa.and_(o.cost.is_(None), o.finish_reason != "failed"), 1), else_=0))
-    query = (
-        sa.select(v.model, sa.func.sum(tokens), sa.func.sum(o.cost), unpriced, sa.func.sum(o.seconds))
-        .join_from(db.trials, db.variants, sa.and_(v.run == t.run, v.id == t.variant))
-        .join(db.outputs, o.number == t.output)
-        .where(t.run == run)
-        .group_by(v.model)
-    )
-    return {
-        model: (int(count), None if unknown else float(cost or 0.0), seconds)
-        for model, count, cost, unknown, seconds in connection.execute(query)
-    }
+    used, found = usage(connection, run), dict[str, tuple[int, float | None, float | None]]()
+    for v in run_variants(connection, run):
+        if v.id in used and (u := used[v.id]).answered + u.failed:
+            tokens, cost, seconds = found.get(v.model, (0, 0.0, None))
+            known = None if cost is None or (u.cost is None and u.answered) else cost + (u.cost or 0.0)
+            found[v.model] = (tokens + u.prompt_tokens + u.output_tokens, known, (seconds or 0.0) + u.seconds or None)
+    return found

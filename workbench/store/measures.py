@@ -89,3 +89,23 @@ def asked_by(connection: sa.Connection, run: str) -> dict[str, set[str]]:
     for variant, asker in connection.execute(query):
         found.setdefault(variant, set()).add(asker)
     return found
+
+
+def pair_lengths(connection: sa.Connection, run: str, scorer: str, rival: str) -> list[tuple[str, str, float, int]]:
+    """(variant, case, score, by how many characters its answer is longer than the rival's) of each score by a pairwise
+    scorer whose two answers are there, for all variants but the rival."""
+    s, mine, other = db.scores.c, db.trials.alias("mine"), db.trials.alias("other")
+    answer, rivals = db.outputs.alias("answer"), db.outputs.alias("rivals")
+    same = sa.and_(
+        other.c.run == run, other.c.variant == rival, other.c.case == mine.c.case, other.c.repeat == mine.c.repeat
+    )
+    gap = sa.func.length(answer.c.text) - sa.func.length(rivals.c.text)
+    query = (
+        sa.select(mine.c.variant, mine.c.case, s.number, gap)
+        .join_from(db.scores, mine, sa.and_(mine.c.run == s.run, mine.c.id == s.trial))
+        .join(answer, mine.c.output == answer.c.number)
+        .join(other, same)
+        .join(rivals, other.c.output == rivals.c.number)
+        .where(s.run == run, s.scorer == scorer, s.number.is_not(None), mine.c.variant != rival)
+    )
+    return [(row[0], row[1], float(row[2]), int(row[3])) for row in connection.execute(query)]

@@ -19,6 +19,7 @@ from workbench.records import Json, Run, content_id
 from workbench.store import database as db
 from workbench.store.recording import now
 from workbench.store.runs import get_run, run_variants
+from workbench.store.summaries import keep_summary
 
 SAME = {
     "suite": "the suite's file",
@@ -91,6 +92,7 @@ def _write(connection: sa.Connection, joined: str, runs: Sequence[Run]) -> None:
         position += int(run.header["cases"])
         _copy(connection, db.trials, run.id, joined)
         _copy(connection, db.scores, run.id, joined)
+    keep_summary(connection, joined)
 
 
 def _copy(connection: sa.Connection, table: sa.Table, run: str, joined: str, **other: Any) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from workbench.store import database as db
+from workbench.store.kept import kept_usage
 from workbench.store.recording import is_alive
 
 
@@ -97,7 +98,11 @@ def count_runs(connection: sa.Connection, chosen: RunFilter) -> int:
 
 def done_counts(connection: sa.Connection, runs: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Run → how many of its trials have an output, and how many of these failed."""
-    return {run: _done(connection, run) for run in runs}
+    counts: dict[str, tuple[int, int]] = {}
+    for run, used in kept_usage(connection, runs).items():
+        failed = sum(u["failed"] for u in used.values())
+        counts[run] = (failed + sum(u["answered"] for u in used.values()), failed)
+    return {run: counts[run] if run in counts else _done(connection, run) for run in runs}
 
 
 def case_tags(connection: sa.Connection, runs: Sequence[str]) -> dict[str, tuple[str, ...]]:

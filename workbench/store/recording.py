@@ -16,6 +16,8 @@ import sqlalchemy as sa
 from workbench.errors import StoreError, UseError
 from workbench.records import EMPTY, Failure, Json, Output, Request, Score, Suite, Trial
 from workbench.store import database as db
+from workbench.store.kept import forget, forget_users
+from workbench.store.retrieved import gathered
 
 CHUNK = 500
 """Ids in one look-up: SQLite bounds the variables of a statement."""
@@ -46,7 +48,10 @@ def start_run(connection: sa.Connection, run: str, suite: Suite, plan: Plan, hea
     row |= {"planned": len(plan.trials), "plan": plan.id, "header": header, **_alive()}
     connection.execute(db.runs.insert(), row)
     connection.execute(db.variants.insert(), [_variant_row(run, i, v) for i, v in enumerate(suite.variants)])
-    connection.execute(db.cases.insert(), [_case_row(run, i, c) for i, c in enumerate(suite.cases)])
+    found = gathered((t for t, _ in plan.trials), suite.retrieve["into"]) if suite.retrieve else {}
+    connection.execute(
+        db.cases.insert(), [{**_case_row(run, i, c), "retrieved": found.get(c.id)} for i, c in enumerate(suite.cases)]
+    )
     rows = [
         {"run": run, "id": t.id, "variant": t.variant.id, "case": t.case.id, "repeat": t.repeat, "request": request}
         for t, request in plan.trials
@@ -76,6 +81,7 @@ def resume_run(connection: sa.Connection, run: str, plan: Plan) -> None:
             "(answers to unchanged requests are reused)"
         )
     _refuse_second(connection, row["suite"], "")
+    forget(connection, run)
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **_alive()))
 
 
@@ -86,6 +92,7 @@ def take_up(connection: sa.Connection, run: str) -> str:
     row = connection.execute(sa.select(db.runs).where(db.runs.c.id == run)).mappings().one()
     if row["status"] == "running" and row["pid"] != os.getpid() and is_alive(row):
         raise StoreError(f"run {run} is at work in process {row['pid']} on {row['host']}; wait for it to end")
+    forget(connection, run)
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **_alive()))
     return str(row["status"])
 
@@ -115,6 +122,7 @@ def end_run(
 
 def set_latency(connection: sa.Connection, number: int, output: Output) -> None:
     """Gives a stored output the times of the same request served alone."""
+    forget_users(connection, number)
     times = {"seconds": output.seconds, "first_token_seconds": output.first_token_seconds}
     connection.execute(db.outputs.update().where(db.outputs.c.number == number).values(times))
 
@@ -180,6 +188,7 @@ def attach(connection: sa.Connection, run: str, kept: Iterable[Kept]) -> None:
             .where(db.trials.c.run == sa.bindparam("b_run"), db.trials.c.request == sa.bindparam("b_request"))
             .values(output=sa.bindparam("b_output"))
         )
+        forget(connection, run)
         connection.execute(statement, rows)
 
 
@@ -195,6 +204,7 @@ def save_scores(connection: sa.Connection, run: str, scores: Sequence[Score]) ->
     ]  # fmt: skip
     if not rows:
         return
+    forget(connection, run)
     match = [db.scores.c[name] == sa.bindparam(f"b_{name}") for name in ("run", "trial", "scorer")]
     old = [{f"b_{name}": row[name] for name in ("run", "trial", "scorer")} for row in rows]
     connection.execute(db.scores.delete().where(*match), old)

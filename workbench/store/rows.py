@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from workbench.errors import FileError
 from workbench.records import Json, Message
 from workbench.store import database as db
+from workbench.store.retrieved import is_kept
 
 TABLES: Mapping[str, sa.Table] = {
     table.name: table
@@ -139,6 +140,7 @@ _CHECKS: Mapping[tuple[str, str], Callable[[Json], bool]] = {
     ("variants", "settings"): _typed(params=dict, vars=dict, answer=dict),
     ("cases", "tags"): _texts,
     ("cases", "inputs"): _typed(),
+    ("cases", "retrieved"): is_kept,
     ("scores", "kind"): lambda value: value in _KINDS,
     ("batches", "requests"): _texts,
     ("batches", "price"): lambda value: value is None or isinstance(value, dict),

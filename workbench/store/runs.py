@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import sqlalchemy as sa
 
 from workbench.errors import UnknownName
-from workbench.records import Json, Kind, Output, Run, Score, ScoreColumns
+from workbench.records import EMPTY, Json, Kind, Output, Run, Score, ScoreColumns
 from workbench.store import database as db
+from workbench.store.kept import kept_scorers, kept_usage
 from workbench.store.recording import is_alive, output_of
+from workbench.store.retrieved import passages_of
 
 PAGE = 500
 """Trials that are read at once."""
@@ -59,6 +61,8 @@ class TrialRow:
     tags: tuple[str, ...]
     output: Output | None
     scores: tuple[Score, ...]
+    retrieved: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    """The input that holds the passages that were looked up for it, `{name: passages}`; empty where none were."""
 
 
 def list_runs(connection: sa.Connection, suite: str | None = None, limit: int | None = None) -> list[Run]:
@@ -95,10 +99,18 @@ def run_header(connection: sa.Connection, run: str) -> Mapping[str, Json]:
 
 
 def run_variants(connection: sa.Connection, run: str) -> list[VariantRow]:
-    query = sa.select(db.variants).where(db.variants.c.run == run).order_by(db.variants.c.position)
-    return [
-        VariantRow(**{name: row[name] for name in VariantRow.__slots__}) for row in connection.execute(query).mappings()
-    ]
+    return variants_of(connection, [run]).get(run, [])
+
+
+def variants_of(connection: sa.Connection, runs: Sequence[str]) -> dict[str, list[VariantRow]]:
+    """Run → its variants in the suite's order."""
+    v, found = db.variants.c, dict[str, list[VariantRow]]()
+    columns = [v[name] for name in VariantRow.__slots__]
+    for start in range(0, len(runs), PAGE):
+        query = sa.select(v.run, *columns).where(v.run.in_(runs[start : start + PAGE])).order_by(v.position)
+        for run, *values in connection.execute(query):
+            found.setdefault(run, []).append(VariantRow(*values))
+    return found
 
 
 def run_cases(connection: sa.Connection, run: str) -> list[str]:
@@ -115,6 +127,9 @@ def run_clusters(connection: sa.Connection, run: str) -> dict[str, str | None]:
 
 def run_scorers(connection: sa.Connection, run: str) -> list[tuple[str, Kind]]:
     """(name, kind) of each scorer that has a score, in the suite's order where the header tells it."""
+    kept = kept_scorers(connection, run)
+    if kept is not None:
+        return [(name, cast(Kind, kind)) for name, kind in kept]
     query = sa.select(db.scores.c.scorer, sa.func.min(db.scores.c.kind)).where(db.scores.c.run == run)
     kinds = {row[0]: row[1] for row in connection.execute(query.group_by(db.scores.c.scorer))}
     return [(name, cast(Kind, kinds[name])) for name in suite_order(connection, run, kinds)]
@@ -157,6 +172,19 @@ def score_columns(connection: sa.Connection, run: str, scorer: str) -> ScoreColu
 
 def usage(connection: sa.Connection, run: str) -> dict[str, Usage]:
     """Variant id → what its trials took."""
+    return usage_of(connection, [run])[run]
+
+
+def usage_of(connection: sa.Connection, runs: Sequence[str]) -> dict[str, dict[str, Usage]]:
+    """Run → variant id → what its trials took."""
+    kept = kept_usage(connection, runs)
+    return {
+        run: {name: Usage(**used) for name, used in kept[run].items()} if run in kept else _used(connection, run)
+        for run in runs
+    }
+
+
+def _used(connection: sa.Connection, run: str) -> dict[str, Usage]:
     o, t = db.outputs.c, db.trials.c
     ok = sa.case((o.finish_reason != "failed", 1), else_=0)
     query = (
@@ -203,6 +231,8 @@ class TrialFilter:
     case: str | None = None
     trial: str | None = None
     failures: bool = False
+    wrong: str | None = None
+    """Only those that the scorer of this name gives less than all: it has to be one of passes or fractions."""
     offset: int = 0
     limit: int | None = None
 
@@ -212,15 +242,18 @@ def trial_rows(connection: sa.Connection, run: str, chosen: TrialFilter | None =
 
     Their order is found once, by ids alone: an offset would sort all trials again for each page."""
     chosen = chosen or TrialFilter()
-    query, t = _trials_query(run, chosen), db.trials.c
-    in_order = query.with_only_columns(t.id).limit(chosen.limit).offset(chosen.offset)
-    ids = list(connection.execute(in_order).scalars())
+    ids = _trials_query(run, chosen).with_only_columns(db.trials.c.id).limit(chosen.limit).offset(chosen.offset)
+    yield from rows_of(connection, run, list(connection.execute(ids).scalars()))
+
+
+def rows_of(connection: sa.Connection, run: str, ids: Sequence[str]) -> Iterator[TrialRow]:
+    """The trials of these ids in their order, with everything about them; streams in pages."""
+    query = _trials_query(run, TrialFilter()).order_by(None)
     for start in range(0, len(ids), PAGE):
         page = ids[start : start + PAGE]
-        rows = connection.execute(query.where(t.id.in_(page))).mappings().all()
-        scores = _scores_of(connection, run, page)
-        for row in rows:
-            yield _trial_of(row, scores.get(row["trial_id"], ()))
+        rows = connection.execute(query.where(db.trials.c.id.in_(page))).mappings().all()
+        scores, found = _scores_of(connection, run, page), {row["trial_id"]: row for row in rows}
+        yield from (_trial_of(found[trial], scores.get(trial, ())) for trial in page if trial in found)
 
 
 def _trials_query(run: str, chosen: TrialFilter) -> sa.Select[Any]:
@@ -228,7 +261,8 @@ def _trials_query(run: str, chosen: TrialFilter) -> sa.Select[Any]:
     query = (
         sa.select(
             t.id.label("trial_id"), t.variant.label("variant_id"), t.case.label("case_id"), t.repeat,
-            t.request.label("request_id"), r.messages, c.inputs, c.expected, c.tags, *o.c,
+            t.request.label("request_id"), r.messages, c.inputs, c.expected, c.tags,
+            c.retrieved, v.settings.label("variant_settings"), *o.c,
         )
         .join_from(db.trials, db.variants, sa.and_(v.run == t.run, v.id == t.variant))
         .join(db.cases, sa.and_(c.run == t.run, c.id == t.case))
@@ -240,11 +274,17 @@ def _trials_query(run: str, chosen: TrialFilter) -> sa.Select[Any]:
     if chosen.variant:
         query = query.where(t.variant == chosen.variant)
     if chosen.case:
-        query = query.where(t.case == chosen.case)
+        # Its variants are named, too: the index goes by variant and case.
+        own = sa.select(v.id).where(v.run == run)
+        query = query.where(t.case == chosen.case, t.variant.in_(own))
     if chosen.trial:
         query = query.where(t.id.startswith(chosen.trial, autoescape=True))
     if chosen.failures:
         query = query.where(sa.or_(o.c.number.is_(None), o.c.finish_reason == "failed"), _wanted(run))
+    if chosen.wrong:
+        s = db.scores.c
+        below = sa.and_(s.scorer == chosen.wrong, s.number < 1, s.kind.in_(["pass", "fraction"]))
+        query = query.where(sa.exists().where(s.run == run, s.trial == t.id, below))
     return query
 
 
@@ -254,10 +294,11 @@ def _trial_of(row: sa.RowMapping, scores: tuple[Score, ...]) -> TrialRow:
         request_id=row["request_id"], messages=row["messages"] or [], inputs=row["inputs"],
         expected=row["expected"], tags=tuple(row["tags"]),
         output=output_of(row) if row["number"] is not None else None, scores=scores,
+        retrieved=passages_of(row["retrieved"], row["variant_settings"]["vars"]),
     )  # fmt: skip
 
 
-def _scores_of(connection: sa.Connection, run: str, trials: list[str]) -> dict[str, tuple[Score, ...]]:
+def _scores_of(connection: sa.Connection, run: str, trials: Sequence[str]) -> dict[str, tuple[Score, ...]]:
     query = sa.select(db.scores).where(db.scores.c.run == run, db.scores.c.trial.in_(trials))
     found: dict[str, tuple[Score, ...]] = {}
     for row in connection.execute(query.order_by(db.scores.c.scorer)).mappings():
@@ -278,6 +319,9 @@ def _scores_query(run: str, scorer: str) -> sa.Select[Any]:
 
 def planned_trials(connection: sa.Connection, run: str) -> dict[str, int]:
     """Variant → how many of its trials were to be asked."""
+    kept = kept_usage(connection, [run])
+    if run in kept:
+        return {name: int(used["trials"]) for name, used in kept[run].items()}
     t = db.trials.c
     query = sa.select(t.variant, sa.func.count()).where(t.run == run, _wanted(run)).group_by(t.variant)
     return dict(map(tuple, connection.execute(query)))
@@ -292,11 +336,20 @@ def _wanted(run: str) -> sa.ColumnElement[bool]:
 
 def _counts(connection: sa.Connection, runs: list[str]) -> dict[str, tuple[int, int]]:
     """Run → (trials with an answer, trials that failed)."""
+    kept = kept_usage(connection, runs)
+    counts = {
+        run: (sum(u["answered"] for u in used.values()), sum(u["failed"] for u in used.values()))
+        for run, used in kept.items()
+    }
     t = db.trials.c
     failed = sa.select(db.outputs.c.number).where(db.outputs.c.finish_reason == sa.literal_column("'failed'"))
     bad = sa.func.sum(sa.case((t.output.in_(failed), 1), else_=0))
-    query = sa.select(t.run, sa.func.count(t.output), bad).where(t.run.in_(runs)).group_by(t.run)
-    return {run: (had - bad, bad) for run, had, bad in connection.execute(query)}
+    query = sa.select(t.run, sa.func.count(t.output), bad).group_by(t.run)
+    others = [run for run in runs if run not in kept]
+    for start in range(0, len(others), PAGE):
+        rows = connection.execute(query.where(t.run.in_(others[start : start + PAGE])))
+        counts.update({run: (had - bad, bad) for run, had, bad in rows})
+    return counts
 
 
 def _run_of(row: sa.RowMapping, counts: tuple[int, int]) -> Run:

@@ -18,6 +18,7 @@ from workbench.records import Json
 from workbench.store import database as db
 from workbench.store.recording import CHUNK, is_alive
 from workbench.store.rows import TABLES
+from workbench.store.summaries import keep_ended
 
 Row = dict[str, Json]
 Check = Callable[[str, Mapping[str, Json]], None]
@@ -52,6 +53,7 @@ def take_in(connection: sa.Connection, rows: Iterable[tuple[str, Row]], check: C
         held.append(row)
     if held:
         _TAKERS.get(current, _take_new)(state, current, held)
+    keep_ended(connection, sorted(state.runs))
     return state.added
 
 

@@ -27,6 +27,8 @@ class VoteRow:
     second: str = ""
     """The trial on the right; empty for a rating."""
     second_variant: str = ""
+    lengths: tuple[int, int] | None = None
+    """Characters of the left answer and of the right one, where there are two."""
 
 
 def keep_vote(connection: sa.Connection, run: str, rater: str, trials: tuple[str, ...], said: str) -> None:
@@ -52,11 +54,18 @@ def take_back(connection: sa.Connection, run: str, rater: str, kind: VoteKind) -
 def list_votes(connection: sa.Connection, run: str, kind: VoteKind) -> list[VoteRow]:
     """All votes on a run, in the order in which they were cast."""
     v, first, second = db.votes.c, db.trials.alias("one"), db.trials.alias("two")
+    left, right = db.outputs.alias("left"), db.outputs.alias("right")
+    lengths = [sa.func.length(side.c.text) for side in (left, right)]
     query = (
-        sa.select(v.rater, v.said, first.c.case, v.first, first.c.variant, v.second, second.c.variant)
+        sa.select(v.rater, v.said, first.c.case, v.first, first.c.variant, v.second, second.c.variant, *lengths)
         .join_from(db.votes, first, sa.and_(first.c.run == v.run, first.c.id == v.first))
         .outerjoin(second, sa.and_(second.c.run == v.run, second.c.id == v.second))
+        .outerjoin(left, left.c.number == first.c.output)
+        .outerjoin(right, right.c.number == second.c.output)
         .where(v.run == run, v.kind == kind)
         .order_by(v.number)
     )
-    return [VoteRow(*row[:6], row[6] or "") for row in connection.execute(query)]
+    return [
+        VoteRow(rater, said, case, one, of_one, two, of_two or "", None if None in (left, right) else (left, right))
+        for rater, said, case, one, of_one, two, of_two, left, right in connection.execute(query)
+    ]

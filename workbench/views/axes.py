@@ -12,11 +12,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from workbench.records import Json, Kind, ScoreColumns, canonical
+from workbench.records import Json, Kind, canonical
+from workbench.stats.axes import axis_importance
 from workbench.stats.curve import ResponseCurve, response_curve
 from workbench.stats.methods import FEWEST_CASES, FEWEST_CLUSTERS
-from workbench.stats.ranking import axis_importance
-from workbench.stats.reduce import reduce_repeats
+from workbench.stats.reduce import Scores, reduce_repeats
 from workbench.store.runs import VariantRow
 from workbench.views import format as f
 from workbench.views.board import axes_of, is_numeric
@@ -35,6 +35,8 @@ class AxisRow:
     """Of the variance between variants, 0…1."""
     p: float
     """Of "it does nothing", corrected for the rows of the table (Bonferroni)."""
+    interval: tuple[float, float] | None
+    """Of the share, for all rows together; None where the differences are too small to be shared out."""
 
     @property
     def verdict(self) -> str:
@@ -62,7 +64,7 @@ class AxesView:
     """Why there are no rows; empty where there are."""
 
 
-def axes_view(columns: ScoreColumns, variants: Sequence[VariantRow], stopped: bool = False) -> AxesView:
+def axes_view(columns: Scores, variants: Sequence[VariantRow], stopped: bool = False) -> AxesView:
     """Shares of variance by axis and pair of axes, and a curve along each axis of numbers. `variants` are those of the
     columns, in their order; `stopped`: `until` or `race` looked at the data."""
     axes = axes_of(variants)
@@ -71,7 +73,7 @@ def axes_view(columns: ScoreColumns, variants: Sequence[VariantRow], stopped: bo
         return AxesView(columns.scorer, columns.kind, (), (), why)
     levels = {name: [canonical(value) for value in values] for name, values in axes.items()}
     found = axis_importance(columns, levels)
-    rows = tuple(AxisRow(row.axes, row.share, min(1.0, len(found) * row.p)) for row in found)
+    rows = tuple(AxisRow(row.axes, row.share, min(1.0, len(found) * row.p), row.interval) for row in found)
     curves = tuple(
         AxisCurve(name, response_curve(columns, [float(str(value)) for value in values]))
         for name, values in axes.items()
@@ -80,7 +82,7 @@ def axes_view(columns: ScoreColumns, variants: Sequence[VariantRow], stopped: bo
     return AxesView(columns.scorer, columns.kind, rows, curves)
 
 
-def _why_not(columns: ScoreColumns, axes: dict[str, list[Json]]) -> str:
+def _why_not(columns: Scores, axes: dict[str, list[Json]]) -> str:
     if not axes:
         return "the suite sweeps nothing, so that there is no axis"
     if columns.kind == "label":
@@ -98,7 +100,9 @@ def _why_not(columns: ScoreColumns, axes: dict[str, list[Json]]) -> str:
 
 def axes_json(view: AxesView) -> dict[str, Any]:
     """The records, with each row's verdict."""
-    rows = [{"axes": r.axes, "share": r.share, "p": r.p, "verdict": r.verdict} for r in view.rows]
+    rows = [
+        {"axes": r.axes, "share": r.share, "interval": r.interval, "p": r.p, "verdict": r.verdict} for r in view.rows
+    ]
     return {
         "scorer": view.scorer,
         "kind": view.kind,
@@ -113,7 +117,7 @@ def importance_rows(view: AxesView) -> list[dict[str, str]]:
     return [
         {
             "axis": " × ".join(map(f.one_line, row.axes)),
-            "share": f"{f.percent(row.share)} %",
+            "share": f"{f.percent(row.share)} % {f.interval(row.interval, 'pass') or '[?]'}",
             "p": f.p_value(row.p),
             "verdict": row.verdict,
         }

@@ -80,7 +80,13 @@ def key_of(vote: VoteRow) -> Key:
 def pair_votes(votes: Sequence[VoteRow], names: Mapping[str, str]) -> list[Vote]:
     """For `stats.pairwise`; players are the variants by their names."""
     return [
-        Vote(names[v.first_variant], names[v.second_variant], cast(Literal["first", "second", "tie"], v.said), v.case)
+        Vote(
+            first=names[v.first_variant],
+            second=names[v.second_variant],
+            winner=cast(Literal["first", "second", "tie"], v.said),
+            case=v.case,
+            lengths=v.lengths,
+        )
         for v in votes
     ]
 

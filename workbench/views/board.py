@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from workbench.records import Json, ScoreColumns, canonical
+from workbench.records import CaseScores, Json, ScoreColumns, canonical
 from workbench.stats.cases import CaseValues
 from workbench.store.runs import Usage, VariantRow
 from workbench.views.format import printable
@@ -87,6 +87,20 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> set[str]:
         for name, (price, quality) in points.items()
         if not any(p <= price and q >= quality and (p < price or q > quality) for p, q in points.values())
     }
+
+
+def summed_values(scores: CaseScores) -> CaseValues:
+    """The sums as `stats.cases` takes them: of `pass` each score, of other kinds the mean in place of each repeat's."""
+    variant, case = np.asarray(scores.variant, dtype=np.int64), np.asarray(scores.case, dtype=np.int64)
+    count, value = np.asarray(scores.count, dtype=np.int64), np.asarray(scores.value, dtype=np.float64)
+    values = value / np.maximum(count, 1)
+    if scores.kind == "pass" and scores.zero_or_one:
+        passed = value.astype(np.int64)
+        some = [passed > 0, count > passed]
+        variant, case = (np.concatenate([place[kept] for kept in some]) for place in (variant, case))
+        values = np.repeat([1.0, 0.0], [kept.sum() for kept in some])
+        count = np.concatenate([passed[some[0]], (count - passed)[some[1]]])
+    return CaseValues(len(scores.variants), len(scores.cases), variant, case, values, count)
 
 
 def case_values(columns: ScoreColumns) -> CaseValues:

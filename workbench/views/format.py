@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from workbench.records import Kind
+from workbench.records import Json, Kind
 
 if TYPE_CHECKING:
     from workbench.stats.paired import PairedComparison
@@ -171,3 +171,9 @@ def _visible(code: int) -> str:
     if code < 0x20:
         return chr(0x2400 + code)
     return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def retrieved(found: Mapping[str, Json]) -> list[str]:
+    """Which passages were looked up, the best first, and their scores; not their texts."""
+    passages = [passage for passages in found.values() for passage in passages]
+    return [one_line(f"{p.get('id')} ({p.get('score')})") for p in passages] or ["nothing"]

@@ -22,6 +22,7 @@ from workbench.views import format as f
 from workbench.views.charts import axis, interval_svg
 from workbench.views.gates import MARKS, numbers, summary_line
 from workbench.views.model import RunView, ScorerView
+from workbench.views.votes import rate_line
 
 MOST_CASES = 500
 MOST_CELLS = 10_000
@@ -53,6 +54,7 @@ def html_report(view: RunView, rows: Iterable[TrialRow]) -> Iterator[str]:
         "difference": f.difference, "p_value": f.p_value, "seconds": f.seconds, "money": f.money,
         "tokens": f.tokens, "short_id": f.short_id, "mark": _mark, "text": _text,
         "settings": _settings, "minute": _minute, "numbers": numbers, "gates_said": summary_line,
+        "rate_line": rate_line,
     }  # fmt: skip
     template = environment.get_template("report.html")
     header = dict(view.run.header)

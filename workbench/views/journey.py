@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.records import CaseScores, Kind, canonical
 from workbench.stats.paired import PairedComparison, compare_paired
-from workbench.stats.summary import summarise
-from workbench.store.runs import VariantRow, get_run, run_variants, usage
-from workbench.views.board import spending
+from workbench.stats.reduce import of_variants
+from workbench.stats.summary import VariantSummary, summarise
+from workbench.store.grouped import case_scores_of
+from workbench.store.runs import VariantRow, get_run, run_variants, usage_of, variants_of
+from workbench.views.board import Spending, spending
 from workbench.views.model import MARGIN, find_variant, side_by_side
 
 
@@ -41,7 +43,7 @@ class RunStanding:
     kind: Kind
     reference: str
     standings: tuple[Standing, ...]
-    """Of the variants that have a mean, in the suite's order."""
+    """Of the reference, or of every variant in the suite's order, where it has a mean."""
 
     def points(self, best: bool) -> list[Standing]:
         """The reference's standing; or of each prompt's variants the one with the highest mean."""
@@ -54,23 +56,32 @@ class RunStanding:
         return list(found.values())
 
 
-def run_standing(connection: Any, run: str, reference: str | None, columns: CaseScores) -> RunStanding | None:
-    """None where the scorer, whose columns these are, has no mean in this run. `reference` is the header's."""
-    if columns.kind == "label" or not len(columns.value):
+def standings(
+    connection: Any, references: Mapping[str, str | None], scorer: str, every: bool = False
+) -> dict[str, RunStanding]:
+    """What a scorer found in each of these runs in which it has a mean; `references`: run → its header's reference
+    variant. Of that variant (without one the first), or of every variant."""
+    runs = list(references)
+    found, used, rows = (
+        case_scores_of(connection, runs, scorer), usage_of(connection, runs), variants_of(connection, runs),
+    )  # fmt: skip
+    told = {}
+    for run, scores in found.items():
+        if scores.kind == "label" or not len(scores.value):
+            continue
+        variants, wanted = {v.id: v for v in rows[run]}, references[run]
+        base = wanted if wanted is not None and wanted in variants else rows[run][0].id
+        summaries = summarise(scores if every else of_variants(scores, [base]))
+        stand = (_standing(s, variants[s.variant], spending(used[run].get(s.variant))) for s in summaries)
+        told[run] = RunStanding(run, scores.kind, base, tuple(s for s in stand if s is not None))
+    return told
+
+
+def _standing(s: VariantSummary, v: VariantRow, took: Spending) -> Standing | None:
+    if s.mean is None:
         return None
-    variants, used = {v.id: v for v in run_variants(connection, run)}, usage(connection, run)
-    found = []
-    for s in summarise(columns):
-        v, took = variants[s.variant], spending(used.get(s.variant))
-        if s.mean is not None:
-            low, high = s.interval or (s.mean, s.mean)
-            found.append(
-                Standing(
-                    v.id, v.label, v.prompt, v.revision, v.model, s.mean, low, high, s.cases, took.cost, took.seconds
-                )
-            )
-    base = reference if reference in variants else next(iter(variants), "")
-    return RunStanding(run, columns.kind, base, tuple(found))
+    low, high = s.interval or (s.mean, s.mean)
+    return Standing(v.id, v.label, v.prompt, v.revision, v.model, s.mean, low, high, s.cases, took.cost, took.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +107,10 @@ def changes(connection: Any, older: str, newer: str, parts: Sequence[CaseScores]
     comparable = all(len(part.value) for part in parts) and parts[0].kind == parts[1].kind != "label"
     if now is None or before is None or not comparable:
         return None
-    names = [f"{run.id}/{v.id}" for run, own in zip(runs, variants, strict=True) for v in own]
+    both = [of_variants(part, [v.id]) for part, v in zip(parts, (before, now), strict=True)]
     margin = float(runs[1].header.get("margin") or MARGIN)
-    rows = compare_paired(side_by_side(parts, names), f"{older}/{before.id}", margin, adjust=False)
-    row = next(row for row in rows if row.variant == f"{newer}/{now.id}")
+    names = [f"{older}/{before.id}", f"{newer}/{now.id}"]
+    (row,) = compare_paired(side_by_side(both, names), names[0], margin, adjust=False)
     return Finding(runs[1].suite, (older, newer), parts[0].scorer, now.label, row)
 
 

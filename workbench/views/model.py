@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from workbench.errors import UnknownName, UseError
 from workbench.records import CaseScores, Kind, Run, ScoreColumns
 from workbench.stats.gates import GateReport
+from workbench.stats.length import ControlledRate
 from workbench.stats.paired import PairedComparison, compare_paired
 from workbench.stats.power import suite_sees
 from workbench.stats.ranking import Ranking, rank_variants
@@ -21,6 +22,7 @@ from workbench.store.grouped import case_scores
 from workbench.store.runs import Usage, VariantRow, get_run, run_scorers, run_variants, score_columns, usage
 from workbench.views.format import one_line
 from workbench.views.ranking import standing
+from workbench.views.votes import judged_rates
 
 MARGIN = 0.05
 """Where the run's header has no `margin`."""
@@ -51,6 +53,8 @@ class ScorerView:
     """The true difference to the reference that would be found for every variant with 80 % power."""
     standing: str = ""
     """Ranking and power in a line, printable; empty where nothing can be said."""
+    equal_length: tuple[ControlledRate, ...] = ()
+    """Of a judge of pairs: each variant's win rate, and what it would be were both answers equally long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +145,43 @@ def load_columns(connection: Any, view: RunView, scorer: str) -> ScoreColumns:
     return side_by_side(parts, [v.id for v in view.variants]) if len(parts) > 1 else parts[0]
 
 
-def load_scorer(connection: Any, view: RunView, columns: Scores, confidence: float = 0.95) -> ScorerView:
-    """What one scorer found, against the view's reference by its margin."""
+def load_scorer(
+    connection: Any, view: RunView, columns: Scores, confidence: float = 0.95, ranked: bool = True
+) -> ScorerView:
+    """What one scorer found, against the view's reference by its margin; without ranking and power if not `ranked`."""
     margin = float(view.run.header.get("margin") or MARGIN)
-    shown = scorer_view(columns, view.labels, view.reference, margin, confidence)
+    shown = scorer_view(columns, view.labels, view.reference, margin, confidence, ranked)
+    shown = replace(shown, equal_length=_equal_length(connection, view, columns.scorer, confidence))
     if len(view.runs) == 1:
         return _settled(shown, view.run, view.labels)
     return _unchanged(shown, _reused(connection, view.runs, view.reference) if view.reference else set(), view.labels)
 
 
+def _equal_length(connection: Any, view: RunView, scorer: str, confidence: float) -> tuple[ControlledRate, ...]:
+    """Each run's own, by the ids of the view; none where the data themselves said when to stop."""
+    several, found = len(view.runs) > 1, list[ControlledRate]()
+    for run in view.runs:
+        if not run.header.get("stopping"):
+            rates = judged_rates(connection, run, scorer, confidence)
+            found += [replace(rate, player=f"{run.id}/{rate.player}") if several else rate for rate in rates]
+    return tuple(found)
+
+
 def scorer_view(
-    columns: Scores, labels: Mapping[str, str], reference: str | None, margin: float, confidence: float
+    columns: Scores,
+    labels: Mapping[str, str],
+    reference: str | None,
+    margin: float,
+    confidence: float,
+    ranked: bool = True,
 ) -> ScorerView:
     """Summaries, comparisons and sentence of one scorer's columns."""
     summaries = tuple(summarise(columns, confidence))
     compared = reference is not None and len(columns.variants) > 1
     comparisons = tuple(compare_paired(columns, reference or "", margin, confidence)) if compared else ()
     sentence = one_line(verdict_sentence(columns.scorer, summaries, comparisons, labels))
+    if not ranked:
+        return ScorerView(columns.scorer, columns.kind, summaries, comparisons, sentence)
     ranking = rank_variants(columns, confidence) if len(columns.variants) >= FEWEST_RANKED else None
     sees = suite_sees(columns, reference or "", confidence) if compared else None
     line = standing(ranking, sees, columns.kind, labels)

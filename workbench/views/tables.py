@@ -12,16 +12,20 @@ from rich.table import Table
 from rich.text import Text
 
 from workbench.records import Json, Run
+from workbench.stats.paired import PairedComparison
 from workbench.store.runs import TrialRow, VariantRow
 from workbench.views import format as f
 from workbench.views.charts import axis, text_bar
 from workbench.views.model import RunView, ScorerView
 from workbench.views.plain import plain
+from workbench.views.votes import rate_line
 
 STATUS_STYLE = {"complete": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow", "failed": "red"}
 VERDICT_STYLE = {"better": "green", "worse": "red", "not enough data": "dim"}
 WHOLE_FROM = 72
 """Columns of a terminal from which on numbers are never folded."""
+DRAWN_FROM = 110
+"""… from which on intervals are drawn beside them."""
 OUTPUT_CHARS = 20_000
 """A longer answer is cut in a terminal; `report --to json` has all of it."""
 
@@ -56,22 +60,20 @@ def run_line(view: RunView) -> Text:
     return Text(" · ".join(parts), "yellow" if open_runs else "dim")
 
 
-def compare_table(view: RunView, scorer: ScorerView) -> Table:
-    """Each variant against the reference by one scorer: difference, interval drawn, p-value, verdict; below it which
-    one is best, and what these cases can show."""
+def compare_table(view: RunView, scorer: ScorerView, width: int = 80) -> Table:
+    """Each variant against the reference by one scorer: difference, p-value, verdict, and the interval drawn where
+    the terminal has room (`width` columns); below it which one is best, and what these cases can show."""
     unit = "" if scorer.kind == "number" else ", points"
     reference = f.one_line(view.labels.get(view.reference or "", "–"))
     table = _table(f"{f.one_line(scorer.name)}: difference to {reference}{unit}")
-    _columns(table, "variant", "difference", "", "p", "won/lost/tied", "cases", "verdict")
-    drawn = axis([row.interval for row in scorer.comparisons if row.interval], symmetric=True)
+    wide = width >= DRAWN_FROM
+    _columns(table, "variant", "difference", *[""] * wide, "p", "won, lost, tied", "cases", "verdict")
+    ends = axis([row.interval for row in scorer.comparisons if row.interval], symmetric=True)
     for row in scorer.comparisons:
-        bar = ""
-        if row.interval is not None and row.difference is not None:
-            bar = text_bar(row.interval[0], row.difference, row.interval[1], *drawn)
         table.add_row(
             _text(view.labels[row.variant]),
-            f.difference(row),
-            bar,
+            Text(f.difference(row), no_wrap=width >= WHOLE_FROM),
+            *[_drawn(row, ends)] * wide,
             f.p_value(row.p),
             f"{row.wins}/{row.losses}/{row.ties}",
             f"{row.pairs:,}",
@@ -82,10 +84,22 @@ def compare_table(view: RunView, scorer: ScorerView) -> Table:
     return table
 
 
+def _drawn(row: PairedComparison, ends: tuple[float, float]) -> Text:
+    if row.interval is None or row.difference is None:
+        return Text("")
+    return Text(text_bar(row.interval[0], row.difference, row.interval[1], *ends), no_wrap=True)
+
+
 def effect_lines(view: RunView, scorer: ScorerView) -> list[Text]:
     """How large each difference is beside its own spread, a line a variant."""
     told = [(view.labels[row.variant], f.effect(row)) for row in scorer.comparisons]
     return [Text(f"effect of {f.one_line(label)}: {effect}", "dim") for label, effect in told if effect]
+
+
+def length_lines(view: RunView, scorer: ScorerView) -> list[Text]:
+    """Of a judge of pairs, each variant's win rate beside that at equal length."""
+    told = [rate_line(rate, view.labels.get(rate.player, rate.player)) for rate in scorer.equal_length]
+    return [Text(f"{f.one_line(scorer.name)}, {line}", "dim") for line in told]
 
 
 def runs_table(runs: Iterable[Run]) -> Table:
@@ -120,6 +134,8 @@ def trial_panel(row: TrialRow, label: str) -> Panel:
     parts: list[RenderableType] = []
     for message in row.messages:
         parts += [Rule(_text(str(message.get("role", ""))), align="left", style="dim"), _block(message.get("content"))]
+    if row.retrieved:
+        parts += [Rule("retrieved", align="left", style="dim"), Text("\n".join(f.retrieved(row.retrieved)))]
     if row.expected is not None:
         parts += [Rule("expected", align="left", style="dim"), _block(row.expected)]
     parts += [Rule("answer", align="left", style="bold"), _answer(row)]
@@ -138,10 +154,10 @@ def trial_json(row: TrialRow, label: str) -> Json:
 def _score_table(view: RunView, scorer: ScorerView, whole: bool) -> Table:
     """Numbers and verdicts are kept whole; the variants' names fold where the terminal is narrow."""
     table = Table(title=_title(view, scorer), title_justify="left", header_style="bold")
-    table.add_column("variant", overflow="fold", min_width=10)
+    table.add_column("variant", overflow="fold", min_width=10 if whole else None)
     for name in ("mean", "difference"):
         table.add_column(name, no_wrap=whole, overflow="fold")
-    table.add_column("verdict", overflow="fold", min_width=10)
+    table.add_column("verdict", overflow="fold", min_width=10 if whole else None)
     table.add_column("cases", justify="right", no_wrap=whole)
     compared = {row.variant: row for row in scorer.comparisons}
     for variant, summary in zip(view.variants, scorer.summaries, strict=True):
@@ -188,7 +204,7 @@ def _columns(table: Table, first: str, *rest: str) -> None:
         table.add_column(Text(name), overflow="fold", justify="right" if name in _NUMERIC else "left")
 
 
-_NUMERIC = {"p", "cases", "failed", "tokens", "cost", "time", "answered", "won/lost/tied"}
+_NUMERIC = {"p", "cases", "failed", "tokens", "cost", "time", "answered", "won, lost, tied"}
 
 
 def _text(text: str) -> Text:

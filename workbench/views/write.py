@@ -3,9 +3,9 @@
 Rows are read as a stream; only the HTML report keeps some of them in memory, and caps how many.
 
 JSON, `workbench-report/1`: {schema, run, reference, variants: [{…, usage}], scorers: [{name, kind, summaries,
-comparisons, sentence, ranking, sees, standing}], gates: {answer, results, notes} or null, trials: [{trial_id, …,
-output, scores}]}; field names are those of the records, what is not finite or not known is null; `views/schema.py`
-is its JSON Schema.
+comparisons, sentence, ranking, sees, standing, equal_length}], gates: {answer, results, notes} or null, trials:
+[{trial_id, …, output, scores}]}; field names are those of the records, what is not finite or not known is null;
+`views/schema.py` is its JSON Schema.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from workbench.views.gates import gate_lines
 from workbench.views.html import html_report
 from workbench.views.model import RunView, ScorerView
 from workbench.views.plain import json_text, plain
+from workbench.views.votes import rate_line
 
 Chunks = Iterator[str]
 
@@ -61,6 +62,9 @@ def markdown_report(view: RunView, rows: Iterable[TrialRow]) -> Chunks:
         yield markdown_text(scorer.sentence) + "\n\n"
         if scorer.standing:
             yield markdown_text(scorer.standing) + "\n\n"
+        for rate in scorer.equal_length:
+            yield f"- {markdown_text(rate_line(rate, view.labels.get(rate.player, rate.player)))}\n"
+        yield "\n" if scorer.equal_length else ""
         yield from _markdown_table(view, scorer)
         yield "\n"
     for line in gate_lines(view.gates) if view.gates else ():

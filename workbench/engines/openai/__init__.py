@@ -20,6 +20,7 @@ and its waiting for a turn after refusals, may take ten times as long. `retries`
     limiter    how fast to ask                    client            one call
     faults     what went wrong                    session           many calls, in an event loop
     batch      many requests in one file, answered later
+    hosted     what engines of other forms (`bedrock`) share with this one
 """
 
 from workbench.engines.openai.engine import OpenAIEngine

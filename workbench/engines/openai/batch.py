@@ -11,7 +11,8 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import IO, Any
 from urllib.parse import quote
 
@@ -38,6 +39,7 @@ _ENDED: Mapping[str, BatchStatus] = {
     "cancelled": "cancelled",
     "failed": "failed",
 }
+_ENDS = ("completed_at", "expired_at", "cancelled_at", "failed_at")
 _UNASKED = ("batch_expired", "batch_cancelled")
 """Codes of requests that a batch ended without asking."""
 
@@ -47,8 +49,10 @@ def open_host(plan: Plan) -> Iterator[OpenAIBatches]:
     """The files and batches of the plan's address; the connection is closed at the end."""
     import httpx2
 
-    with httpx2.Client(follow_redirects=False, timeout=plan.place.timeout) as http:
-        yield OpenAIBatches(plan, http, (httpx2.HTTPError, httpx2.StreamError, OSError))
+    # files and batches are the resource's, not the deployment's, at addresses of Azure that name one
+    place = replace(plan.place, address=plan.place.address.partition("/deployments/")[0])
+    with httpx2.Client(follow_redirects=False, timeout=place.timeout) as http:
+        yield OpenAIBatches(replace(plan, place=place), http, (httpx2.HTTPError, httpx2.StreamError, OSError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,10 @@ class OpenAIBatches:
     @property
     def most_bytes(self) -> int:
         return MOST_BYTES
+
+    @property
+    def price_factor(self) -> float | None:
+        return self._plan.host.batch_price_factor
 
     def line(self, request: Request) -> bytes:
         plan = self._plan
@@ -102,9 +110,12 @@ class OpenAIBatches:
         except Trouble as trouble:
             raise self._error(trouble) from None
 
-    def find(self, marks: Mapping[str, str]) -> BatchState | None:
-        rows = self._listed("/batches", {})
-        return next((_state(row) for row in rows if marks.items() <= (row.get("metadata") or {}).items()), None)
+    def find(self, marks: Mapping[str, str], file: str) -> BatchState | None:
+        """By its file, which is in one batch only: not every host keeps metadata."""
+        for row in self._listed("/batches", {}):
+            if row.get("input_file_id") == file or marks.items() <= (row.get("metadata") or {}).items():
+                return _state(row)
+        return None
 
     def state(self, batch: str) -> BatchState:
         return _state(self._get(f"/batches/{quote(batch, safe='')}"))
@@ -196,7 +207,7 @@ class OpenAIBatches:
         except self._broken as error:
             raise self._unsent(error) from None
         raw = self._plan.place.key.hide_bytes(response.content)
-        if response.status_code != OK:
+        if not response.is_success:  # Azure creates with 201
             raise self._refused(response, raw)
         try:
             answer = parse(raw)
@@ -239,11 +250,21 @@ def _read_state(row: Mapping[str, Json]) -> BatchState:
     problems = [str(one.get("message")) for one in (row.get("errors") or {}).get("data") or ()]
     return BatchState(
         str(row["id"]),
-        _ENDED.get(said, "submitted"),
+        _ENDED.get(said.lower(), "submitted"),
         said,
         int(counts.get("total") or 0),
         int(counts.get("completed") or 0),
         int(counts.get("failed") or 0),
         tuple(str(row[name]) for name in ("output_file_id", "error_file_id") if row.get(name)),
         "; ".join(dict.fromkeys(problems)),
+        _time(row.get("created_at")),
+        next((_time(row[name]) for name in _ENDS if row.get(name)), None),
     )
+
+
+def _time(told: Json) -> float | None:
+    """Seconds since 1970: OpenAI gives these, Azure a date."""
+    try:
+        return float(told) if isinstance(told, (int, float)) else datetime.fromisoformat(str(told)).timestamp()
+    except ValueError:
+        return None

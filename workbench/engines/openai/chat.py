@@ -6,12 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.engines.openai.hosts import Host
-from workbench.engines.openai.wire import Answer, BadAnswerError, Choice, CutError, Usage, function_of, tool_call
+from workbench.engines.openai.wire import (
+    Answer,
+    BadAnswerError,
+    Choice,
+    CutError,
+    Usage,
+    function_of,
+    server_sent,
+    tool_call,
+)
 from workbench.errors import ModelError
 from workbench.records import Json, Message, Request
 
-PATH = "/chat/completions"
+PATH = STREAM_PATH = "/chat/completions"
 REFUSED: frozenset[str] = frozenset()
+events = server_sent
 _FINISH = {"length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
 _FINISH |= {"content_filter": "content_filter"}
 
@@ -31,6 +41,11 @@ def body(model: str, host: Host, request: Request) -> dict[str, Json]:
     if request.tools:
         sent["tools"] = [{"type": "function", "function": function_of(tool)} for tool in request.tools]
     return sent
+
+
+def streaming(body: dict[str, Json]) -> dict[str, Json]:
+    """… with the tokens told at its end."""
+    return {**body, "stream": True, "stream_options": {"include_usage": True}}
 
 
 def read(answer: Mapping[str, Any]) -> Answer:

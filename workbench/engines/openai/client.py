@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from workbench.engines.openai.faults import Trouble, error_text, of_error, of_status, quotas
 from workbench.engines.openai.keys import Key
 from workbench.engines.openai.limiter import Quota
-from workbench.engines.openai.wire import Answer, BadAnswerError, CutError, Form, Timing, parse, read_answer
+from workbench.engines.openai.wire import Answer, BadAnswerError, CutError, Form, Stream, Timing, parse, read_answer
 
 WHOLE = 10
 """A call may take so many times its timeout, which is for silence: a server that drips must end, too."""
@@ -38,10 +38,8 @@ class Place:
     key_header: str | None = None
     """The header that takes the key; None: `Authorization: Bearer`."""
     api_version: str | None = None
-
-    @property
-    def url(self) -> str:
-        return self.at(self.form.PATH)
+    sign: Callable[[str, bytes], Mapping[str, str]] | None = None
+    """URL and body → the headers that sign a call, where a key alone does not open the address."""
 
     def at(self, path: str) -> str:
         """The URL of a path of the API."""
@@ -85,7 +83,9 @@ class Client:
 
         self._place, self._http = place, http
         self._request = httpx2.Request
-        self._url, self._headers = httpx2.URL(place.url), httpx2.Headers(place.headers)
+        self._urls = [httpx2.URL(place.at(path)) for path in (place.form.PATH, place.form.STREAM_PATH or "")]
+        self._new_headers = httpx2.Headers
+        self._headers = httpx2.Headers(place.headers)
         self._extensions = {"timeout": httpx2.Timeout(place.timeout).as_dict()}
         self._broken = (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError)
         self.answered = False
@@ -109,11 +109,14 @@ class Client:
         self.answered = True
         return reply
 
-    def _prepared(self, body: bytes) -> Any:
-        return self._request("POST", self._url, headers=self._headers, content=body, extensions=self._extensions)
+    def _prepared(self, body: bytes, *, streams: bool) -> Any:
+        url, headers, sign = self._urls[streams], self._headers, self._place.sign
+        if sign is not None:
+            headers = self._new_headers({**self._place.headers, **sign(str(url), body)})
+        return self._request("POST", url, headers=headers, content=body, extensions=self._extensions)
 
     async def _whole(self, body: bytes, started: float) -> Reply:
-        response = await self._http.send(self._prepared(body))
+        response = await self._http.send(self._prepared(body, streams=False))
         seconds = time.perf_counter() - started
         raw = self._place.key.hide_bytes(response.content)
         if response.status_code != OK:
@@ -121,18 +124,14 @@ class Client:
         return Reply(read_answer(self._place.form, raw), Timing(seconds), quotas(response.headers))
 
     async def _streamed(self, body: bytes, started: float, on_text: Callable[[str], None]) -> Reply:
-        """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): only `data`."""
         form, key = self._place.form, self._place.key
         stream, first = form.Stream(), None
-        response = await self._http.send(self._prepared(body), stream=True)
+        response = await self._http.send(self._prepared(body, streams=True), stream=True)
         try:
             if response.status_code != OK:
                 raise self._refused(response, key.hide_bytes(await response.aread()))
-            async for line in response.aiter_lines():
-                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-                if not data or data == "[DONE]":
-                    continue
-                if text := stream.feed(_event(key.hide(data))):
+            async for raw in form.events(response):
+                if text := _fed(stream, key.hide_bytes(raw)):
                     first = first or time.perf_counter() - started
                     on_text(text)
         finally:
@@ -148,11 +147,9 @@ class Client:
         return replace(trouble, message=self._place.key.line(trouble.message))
 
 
-def _event(data: str) -> Mapping[str, Any]:
+def _fed(stream: Stream, raw: bytes) -> str:
+    """The new text of an event of a stream."""
     try:
-        event = parse(data.encode())
-    except ValueError as error:
-        raise BadAnswerError(f"this is no event of a stream: {data[:80]!r}") from error
-    if not isinstance(event, dict):
-        raise BadAnswerError(f"this is no event of a stream: {data[:80]!r}")
-    return event
+        return stream.feed(parse(raw))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise BadAnswerError(f"this is no event of a stream: {raw.decode(errors='replace')[:80]!r}") from error

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.engines.openai.hosts import Host
-from workbench.engines.openai.wire import Answer, BadAnswerError, Choice, Usage
+from workbench.engines.openai.wire import Answer, Choice, Usage
 from workbench.errors import ModelError
 from workbench.records import Json, Request
 
-PATH = "/embeddings"
+PATH, STREAM_PATH = "/embeddings", None
 REFUSED: frozenset[str] = frozenset()
 
 
@@ -33,13 +33,3 @@ def read(answer: Mapping[str, Any]) -> Answer:
     unit = [[x / length for x in vector] for vector, length in zip(vectors, lengths, strict=True)]
     choices = [Choice("", "stop", embedding=vector) for vector in unit]
     return Answer(choices, Usage(usage.get("prompt_tokens"), 0), answer.get("model"))
-
-
-class Stream:
-    """Embeddings do not stream."""
-
-    def feed(self, event: Mapping[str, Any]) -> str:
-        raise BadAnswerError("embeddings do not stream")
-
-    def whole(self) -> Mapping[str, Any]:
-        raise BadAnswerError("embeddings do not stream")

@@ -19,7 +19,7 @@ Effect = Literal["crowded", "faulty", "none"]
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+")
-_TOO_LONG = ("context_length_exceeded", "available context size", "maximum context length")
+_TOO_LONG = ("context_length_exceeded", "available context size", "maximum context length", "Input is too long")
 _NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 
 

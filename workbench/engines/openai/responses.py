@@ -6,12 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.engines.openai.hosts import Host
-from workbench.engines.openai.wire import Answer, BadAnswerError, Choice, CutError, Usage, function_of, tool_call
+from workbench.engines.openai.wire import (
+    Answer,
+    BadAnswerError,
+    Choice,
+    CutError,
+    Usage,
+    function_of,
+    server_sent,
+    tool_call,
+)
 from workbench.errors import ModelError
 from workbench.records import Json, Message, Request
 
-PATH = "/responses"
+PATH = STREAM_PATH = "/responses"
 REFUSED = frozenset(("frequency_penalty", "logit_bias", "presence_penalty", "response_format", "seed", "stop"))
+events = server_sent
 _CUT = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
@@ -31,6 +41,11 @@ def body(model: str, host: Host, request: Request) -> dict[str, Json]:
     if request.tools:
         sent["tools"] = [{"type": "function", **function_of(tool)} for tool in request.tools]
     return sent
+
+
+def streaming(body: dict[str, Json]) -> dict[str, Json]:
+    """… which tells the tokens without being asked."""
+    return {**body, "stream": True}
 
 
 def read(answer: Mapping[str, Any]) -> Answer:

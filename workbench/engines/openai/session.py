@@ -50,6 +50,10 @@ class Plan:
         """Repeats can share a call: the host gives several answers, and no seed tells them apart."""
         return self.host.n and not self.host.seeds and not self.streams
 
+    def streaming(self, request: Request) -> bool:
+        """Whether a request's call streams."""
+        return (self.streams or request.stream) and self.place.form.STREAM_PATH is not None
+
 
 @dataclass(eq=False, slots=True)
 class Call:
@@ -139,10 +143,8 @@ class Session:
             return
         if len(requests) > 1:
             body["n"] = len(requests)
-        if plan.streams or request.stream:
-            body["stream"] = True
-            if "messages" in body:  # the responses API tells usage without being asked
-                body["stream_options"] = {"include_usage": True}
+        if plan.streaming(request):
+            body = plan.place.form.streaming(body)
         raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         most = request.params.get("max_tokens")
         tokens = len(raw) / 4 + len(requests) * (float(most) if isinstance(most, (int, float)) else 0.0)
@@ -152,7 +154,6 @@ class Session:
         """One try of a call."""
         request, now = call.requests[0], time.monotonic
         began = now()
-        streams = self._plan.streams or request.stream
 
         def on_text(text: str) -> None:
             if request.stream:
@@ -160,7 +161,7 @@ class Session:
                 self._tell(Piece(request.id, text))
 
         try:
-            reply = await self._client.ask(call.body, on_text if streams else None)
+            reply = await self._client.ask(call.body, on_text if self._plan.streaming(request) else None)
         except asyncio.CancelledError:
             self._limiter.dropped(ticket)
             raise

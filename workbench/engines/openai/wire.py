@@ -1,13 +1,13 @@
 """What both forms of the API share: the parts of an answer, and the outputs that are made of them.
 
-`chat` and `responses` each give `PATH`, `REFUSED`, `body`, `read` and `Stream`; a stream is put together into
-the answer that would have come whole, so each form is read in one place.
+`chat`, `responses` and the others each give what `Form` says; a stream is put together into the answer that would
+have come whole, so each form is read in one place.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,13 +68,21 @@ class Stream(Protocol):
 
 
 class Form(Protocol):
-    """One form of the API: the modules `chat` and `responses`."""
+    """One form of an API: the modules `chat`, `responses` and `embeddings`, and `converse.Converse`."""
 
     PATH: str
+    STREAM_PATH: str | None
+    """Where answers stream; None: they do not, and the form needs nothing of what is said of streams."""
     REFUSED: frozenset[str]
     """Parameters that the form does not have."""
 
     def body(self, model: str, host: Host, request: Request) -> dict[str, Json]: ...
+    def streaming(self, body: dict[str, Json]) -> dict[str, Json]:
+        """The body of a call that is to stream."""
+
+    def events(self, response: Any) -> AsyncIterator[bytes]:
+        """The events of a stream, each as JSON."""
+
     def read(self, answer: Mapping[str, Any]) -> Answer: ...
     def Stream(self) -> Stream: ...  # noqa: N802 - a class
 
@@ -94,6 +102,15 @@ def parse(raw: bytes) -> Any:
     if b"\\ud" in raw or b"\\uD" in raw:
         return json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
     return data
+
+
+async def server_sent(response: Any) -> AsyncIterator[bytes]:
+    """The `data` of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), as OpenAI
+    streams; the mark of its end is none."""
+    async for line in response.aiter_lines():
+        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        if data and data != "[DONE]":
+            yield data.encode()
 
 
 def read_answer(form: Form, raw: bytes) -> Answer:

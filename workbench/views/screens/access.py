@@ -5,14 +5,22 @@
 
 from __future__ import annotations
 
-import hmac
 import os
+import time
 
 import streamlit as st
 
-TOKEN = "WORKBENCH_TOKEN"  # noqa: S105 - the name of the variable
-"""Environment variable with the token that an address other than this machine's asks for."""
+from workbench.views.screens import door
+from workbench.views.screens.door import TOKEN
+
 LOCAL = ("127.0.0.1", "localhost", "::1")
+FORM = """<form method="post" style="display: flex; flex-wrap: wrap; gap: .6rem; align-items: center">
+<label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required style="font: inherit;
+ padding: .3rem .5rem; border: 1px solid currentColor; border-radius: .4rem; background: transparent; color: inherit">
+<button style="font: inherit; padding: .3rem .8rem; border: 1px solid currentColor; border-radius: .4rem;
+ background: transparent; color: inherit; cursor: pointer">Open</button></form>"""
+"""A form of the browser's own: its answer can set a cookie, which Streamlit's can't."""
 
 
 def may_show() -> bool:
@@ -25,7 +33,12 @@ def may_show() -> bool:
         )
         return False
     token = os.environ.get(TOKEN, "")
-    return not token or st.session_state.get(TOKEN) is True or _asked_for(token)
+    if not token or st.session_state.get(TOKEN) is True:
+        return True
+    if door.at_work and door.good_cookie(st.context.cookies.get(door.cookie_name(), ""), time.time()):
+        st.session_state[TOKEN] = True
+        return True
+    return _asked_for(token)
 
 
 def unsafe_settings() -> list[str]:
@@ -45,15 +58,18 @@ def unsafe_settings() -> list[str]:
 
 
 def _asked_for(token: str) -> bool:
-    """The token comes once in the address, which then forgets it, or by hand; the session remembers that it came."""
-    given = st.query_params.get("token")
-    if given is None:
-        given = st.text_input("Token", type="password", help="It stands in the address that `workbench ui` printed.")
-    if given and hmac.compare_digest(given.encode(), token.encode()):
+    """Asks for the token. It comes in the address, which then forgets it, or by hand; behind the door the browser
+    gets a cookie for it, else the session alone remembers that it came."""
+    given = st.query_params.pop("token", None)
+    if not door.at_work:
+        typed = st.text_input("Token", type="password", help="It stands in the address that `workbench ui` printed.")
+        given = typed or given
+    if given and door.same(given, token):
         st.session_state[TOKEN] = True
-        st.query_params.pop("token", None)
         st.rerun()
     if given:
-        st.query_params.pop("token", None)
         st.error("That is not the token that `workbench ui` printed.")
+    if door.at_work:
+        st.html(FORM)
+        st.caption("It stands in the address that `workbench ui` printed.")
     return False

@@ -17,7 +17,7 @@ from workbench.views.axes import axes_view, importance_rows, slope_line
 from workbench.views.board import axes_of, is_numeric, pareto_front, spending
 from workbench.views.model import ScorerView
 from workbench.views.screens.compare_scores import GREY, MARK, table, value_scale, variant_label
-from workbench.views.screens.loaded import Shown, columns, part
+from workbench.views.screens.loaded import Shown, case_sums, part
 from workbench.views.screens.page import choose, exports, plain_text
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
@@ -55,12 +55,15 @@ def show_axes(connection: Any, shown: Shown, scorer: str) -> None:
 def _importance(connection: Any, shown: Shown, scorer: str) -> None:
     """How much of what variants differ in stands on each axis, and on two together."""
     stopped = bool(shown.view.run.header.get("stopping"))
-    found = axes_view(columns(connection, shown, scorer), shown.view.variants, stopped)
+    found = axes_view(case_sums(connection, shown, scorer), shown.view.variants, stopped)
     st.subheader("Which axis matters")
     if found.why:
         plain_text(found.why)
         return
-    st.caption("Shares of the variance between variants; p is corrected for the rows of the table.")
+    st.caption(
+        "Shares of the variance between variants, with 95 % intervals for all rows together ([?]: not enough data to "
+        "share it out); p is corrected for the rows, too."
+    )
     rows = importance_rows(found)
     table(rows)
     for one in found.curves:

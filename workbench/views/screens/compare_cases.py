@@ -9,14 +9,14 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from workbench.records import ScoreColumns
+from workbench.records import CaseScores
 from workbench.stats import cases as kernels
 from workbench.stats.cases import CaseValues
 from workbench.store.overview import case_tags
 from workbench.views import format as f
-from workbench.views.board import case_values
+from workbench.views.board import case_values, summed_values
 from workbench.views.screens.compare_scores import ROW, variant_label
-from workbench.views.screens.loaded import Shown, columns, near_duplicates
+from workbench.views.screens.loaded import Shown, case_sums, columns, near_duplicates
 from workbench.views.screens.page import choose, exports, go_to, page_number, pager, plain_text
 
 PAGE = 25
@@ -39,7 +39,7 @@ def show_cases(connection: Any, shown: Shown, scorer: str) -> None:
     if not scorer:
         st.info("Nothing is scored yet, so no case stands out. The outputs stand under Outputs.")
         return
-    found = columns(connection, shown, scorer)
+    found = case_sums(connection, shown, scorer)
     if found.kind == "label":
         st.info("This scorer gives labels, which have no mean; choose another scorer.")
         return
@@ -49,7 +49,8 @@ def show_cases(connection: Any, shown: Shown, scorer: str) -> None:
         order = choose("Order", "order", ORDERS, "suite")
         names = sorted({tag for own in tags.values() for tag in own})
         tag = choose("Tag", "tag", {ALL: "any"} | {name: f.one_line(name) for name in names}, ALL) if names else ALL
-    values = case_values(found)
+    single = order == "flaky" and found.kind != "pass"  # only these figures rest on each repeat's own value
+    values = case_values(columns(connection, shown, scorer)) if single else summed_values(found)
     at, figures = _ordered(values, order, _reference_at(found, view.reference))
     notes = _noted(connection, shown, found, values, kept)
     wanted = [i for i, case in enumerate(at) if not tag or tag in tags.get(found.cases[case], ())]
@@ -77,14 +78,14 @@ def show_cases(connection: Any, shown: Shown, scorer: str) -> None:
     exports(lambda: [line(i) for i in wanted], f"cases {scorer} {kept or order}")
 
 
-def _noted(connection: Any, shown: Shown, found: ScoreColumns, values: CaseValues, kept: str) -> dict[int, str] | None:
+def _noted(connection: Any, shown: Shown, found: CaseScores, values: CaseValues, kept: str) -> dict[int, str] | None:
     """The cases that are kept, by position and in the order of what stands out most, each with why; None: all."""
     if kept == SUSPICIOUS:
         return _suspicious(found, values)
     return _duplicates(connection, shown, found) if kept == DUPLICATES else None
 
 
-def _suspicious(found: ScoreColumns, values: CaseValues) -> dict[int, str]:
+def _suspicious(found: CaseScores, values: CaseValues) -> dict[int, str]:
     if found.kind == "number":
         st.info("This scorer gives numbers, of which none is a failure; choose another scorer.")
         return {}
@@ -96,7 +97,7 @@ def _suspicious(found: ScoreColumns, values: CaseValues) -> dict[int, str]:
     return {int(case): f.number(float(surprise)) for case, surprise in zip(at, bits, strict=True)}
 
 
-def _duplicates(connection: Any, shown: Shown, found: ScoreColumns) -> dict[int, str]:
+def _duplicates(connection: Any, shown: Shown, found: CaseScores) -> dict[int, str]:
     """Each group's cases one after the other; the groups of several runs come after each other, each case once."""
     at = {case: i for i, case in enumerate(found.cases)}
     notes: dict[int, str] = {}
@@ -110,7 +111,7 @@ def _duplicates(connection: Any, shown: Shown, found: ScoreColumns) -> dict[int,
     return notes
 
 
-def _reference_at(found: ScoreColumns, reference: str | None) -> int:
+def _reference_at(found: CaseScores, reference: str | None) -> int:
     return found.variants.index(reference) if reference in found.variants else 0
 
 
@@ -146,7 +147,7 @@ def _from_reference(values: CaseValues, reference: int) -> NDArray[np.float64]:
 
 
 def _row(
-    found: ScoreColumns, values: CaseValues, case: int, figure: tuple[str | None, float], labels: Mapping[str, str]
+    found: CaseScores, values: CaseValues, case: int, figure: tuple[str | None, float], labels: Mapping[str, str]
 ) -> dict[str, Any]:
     """A line of the grid: the figure that it is ordered by, and each variant's mean on this case."""
     row: dict[str, Any] = {"case": f.one_line(found.cases[case])}

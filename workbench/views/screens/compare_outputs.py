@@ -146,6 +146,8 @@ def _trial(row: TrialRow, repeated: bool, reference: str | None, markdown: bool)
         safe_markdown(f.shorten(output.text, OUTPUT_CHARS))
     else:
         block(output.text, OUTPUT_CHARS)
+    if row.retrieved:
+        plain_text("retrieved: " + ", ".join(f.retrieved(row.retrieved)))
     if row.scores:
         said = [f.one_line(f.shorten(f"{_value(score)} — {score.reason}", REASON_CHARS)) for score in row.scores]
         plain_text("\n".join(said))

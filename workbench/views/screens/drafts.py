@@ -1,19 +1,23 @@
 """What is being written and not saved yet, for the screens that share it: prompts' texts, and values for inputs.
 
-A draft lives in the session, beside the widgets: it survives a visit to another screen.
+A draft lives in the session, beside the widgets, so that it survives a visit to another screen, and is kept as a
+file (`kept`), so that it survives the session.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from workbench.define.data import load_cases
+from workbench.define.drafts import KeptDraft
 from workbench.define.library import Library
 from workbench.define.project import Project
 from workbench.define.suite import find_suite, suite_names
@@ -22,6 +26,7 @@ from workbench.define.yamlfile import parse_yaml, read_yaml, validate
 from workbench.errors import SuiteError, WorkbenchError
 from workbench.records import Case, Input, Json, Prompt
 from workbench.views import format as f
+from workbench.views.screens.kept import Copy, keep, let_go, take_up, tell
 from workbench.views.screens.page import choose, go_to, literal, plain_text
 
 TYPED = "typed"
@@ -37,10 +42,19 @@ class Draft:
     was: str
     """The file's text when it was opened."""
     text: str
+    copy: Copy
 
     @property
     def changed(self) -> bool:
         return self.text != self.was
+
+
+@dataclass(slots=True)
+class Typed:
+    """What was typed for inputs in place of their examples and defaults, by their names."""
+
+    copy: Copy
+    values: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +67,55 @@ class Filled:
     case: str | None = None
 
 
-def draft_of(library: Library, name: str) -> Draft:
-    """The session's draft of a prompt; a file that changed is read anew where nothing was written on the draft.
+def draft_of(project: Project, library: Library, name: str) -> Draft:
+    """The session's draft of a prompt, at first the one that is kept; a file that changed is read anew where nothing
+    was written on the draft.
 
     Raises UnknownName or PromptError."""
     drafts: dict[str, Draft] = st.session_state.setdefault("drafts", {})
     text = library.text(name)
-    if name not in drafts or not drafts[name].changed:
-        drafts[name] = Draft(text, text)
+    if name not in drafts:
+        draft = drafts[name] = Draft(text, text, take_up(project, "prompt", name))
+        if kept := draft.copy.kept:
+            _take(draft, kept)
+            if draft.text == text:
+                draft.was = text
+                let_go(project, draft.copy)
+    elif not drafts[name].changed:
+        drafts[name].was = drafts[name].text = text
     return drafts[name]
 
 
-def forget_draft(name: str) -> None:
-    st.session_state.setdefault("drafts", {}).pop(name, None)
+def _take(draft: Draft, kept: KeptDraft) -> None:
+    draft.was, draft.text = kept.was or "", kept.text
 
 
-def draft_area(library: Library, name: str, height: int) -> Draft:
+def forget_draft(project: Project, name: str) -> None:
+    """The file's text stands again, whatever another window has drafted."""
+    drafts: dict[str, Draft] = st.session_state.setdefault("drafts", {})
+    if name in drafts:
+        let_go(project, drafts[name].copy)
+    drafts[name] = Draft("", "", Copy("prompt", name))
+
+
+def draft_area(project: Project, library: Library, name: str, height: int) -> Draft:
     """The text area of a prompt, with a warning where its file was changed by someone else."""
-    draft = draft_of(library, name)
+    draft = draft_of(project, library, name)
     key = f"text of {name}"
     st.session_state[key] = draft.text
 
-    def keep() -> None:
+    def written() -> None:
         draft.text = st.session_state[key]
 
-    st.text_area(f"Text of {literal(name)}", key=key, height=height, on_change=keep, label_visibility="collapsed")
+    st.text_area(f"Text of {literal(name)}", key=key, height=height, on_change=written, label_visibility="collapsed")
+    if draft.changed:
+        keep(project, draft.copy, draft.was, draft.text)
+    else:
+        let_go(project, draft.copy)
+    tell(draft.copy, partial(forget_draft, project, name), partial(_take, draft))
     if library.text(name) != draft.was:
         st.warning("The file was changed by someone else since this draft was begun.")
-        st.button("Load the file, drop this draft", key=f"load {name}", on_click=forget_draft, args=(name,))
+        st.button("Load the file, drop this draft", key=f"load {name}", on_click=forget_draft, args=(project, name))
     return draft
 
 
@@ -90,7 +125,7 @@ def fill_inputs(project: Project, prompts: Iterable[Prompt]) -> Filled:
     options = {TYPED: "typed here", **{name: f"cases of {f.one_line(name)}" for name in suites}}
     source = choose("Inputs", "inputs", options, TYPED)
     if source == TYPED:
-        return Filled(_typed(_declared(prompts)))
+        return Filled(_typed(project, _declared(prompts)))
     case = _chosen_case(suite_cases(project, source))
     expected = "" if case.expected is None else f" · expected: {f.one_line(as_text(case.expected))[:200]}"
     plain_text(f"{f.one_line(case.id)}{expected}")
@@ -136,30 +171,59 @@ def _declared(prompts: Iterable[Prompt]) -> dict[str, Input]:
     return found
 
 
-def _typed(declared: Mapping[str, Input]) -> dict[str, Json]:
+def typed_inputs(project: Project) -> Typed:
+    """The session's typed inputs, at first those that are kept."""
+    if "typed inputs" not in st.session_state:
+        typed = st.session_state["typed inputs"] = Typed(take_up(project, "inputs", ""))
+        if typed.copy.kept:
+            _take_typed(typed, typed.copy.kept)
+    found: Typed = st.session_state["typed inputs"]
+    return found
+
+
+def _take_typed(typed: Typed, kept: KeptDraft) -> None:
+    typed.values.clear()
+    with suppress(ValueError, AttributeError):
+        typed.values.update({name: value for name, value in json.loads(kept.text).items() if isinstance(value, str)})
+
+
+def _typed(project: Project, declared: Mapping[str, Input]) -> dict[str, Json]:
     """Values as they are typed; what is left empty and may be is left out. Raises SuiteError."""
-    typed: dict[str, str] = st.session_state.setdefault("typed inputs", {})
+    typed = typed_inputs(project)
+    texts = {name: _typed_one(name, asked, typed.values) for name, asked in declared.items()}
+    if typed.values:
+        keep(project, typed.copy, None, json.dumps(typed.values))
+    else:
+        let_go(project, typed.copy)
+
+    def discard() -> None:
+        typed.values.clear()
+        let_go(project, typed.copy)
+
+    tell(typed.copy, discard, partial(_take_typed, typed))
     values: dict[str, Json] = {}
     for name, asked in declared.items():
-        key = f"input {name}"
-        first = asked.example if asked.example is not None else asked.default
-        st.session_state[key] = typed.setdefault(name, "" if first is None else as_text(first))
-
-        def keep(name: str = name, key: str = key) -> None:
-            typed[name] = st.session_state[key]
-
-        note = "" if asked.type in ("string", "any") else f" ({asked.type})"
-        told = literal(asked.description) if asked.description else None
-        st.text_area(
-            f"{name}{note}",
-            key=key,
-            height=LINE,
-            on_change=keep,
-            help=told,
-        )
-        if typed[name] or (asked.required and asked.default is None and asked.type in ("string", "any")):
-            values[name] = typed[name] if asked.type in ("string", "any") else _parsed(name, typed[name])
+        as_it_is = asked.type in ("string", "any")
+        if texts[name] or (asked.required and asked.default is None and as_it_is):
+            values[name] = texts[name] if as_it_is else _parsed(name, texts[name])
     return values
+
+
+def _typed_one(name: str, asked: Input, typed: dict[str, str]) -> str:
+    """The field of one input, and what stands in it: what was typed, else the example or the default."""
+    given = asked.example if asked.example is not None else asked.default
+    first, key = "" if given is None else as_text(given), f"input {name}"
+    st.session_state[key] = typed.get(name, first)
+
+    def written() -> None:
+        typed[name] = st.session_state[key]
+        if typed[name] == first:
+            del typed[name]
+
+    note = "" if asked.type in ("string", "any") else f" ({asked.type})"
+    told = literal(asked.description) if asked.description else None
+    st.text_area(f"{name}{note}", key=key, height=LINE, on_change=written, help=told)
+    return str(st.session_state[key])
 
 
 def _parsed(name: str, text: str) -> Json:

@@ -1,6 +1,6 @@
 """Journey, the first screen: every run in order, by stage, with what it found; what runs, got worse, or is open.
 
-Each ended run is read once and kept (`_standing`); the chart sends one small row a point.
+The runs are read together, ended ones once (`_standings`); the chart sends one small row a point.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import streamlit as st
 from workbench.records import STAGES
 from workbench.store.overview import RunFilter, RunHead, open_runs, references, run_heads, scorers_named, suite_names
 from workbench.views import format as f
-from workbench.views.journey import Finding, RunStanding, changes, run_standing, undecided
+from workbench.views.journey import Finding, RunStanding, changes, standings, undecided
 from workbench.views.screens.compare_scores import GREY, table, value_scale
 from workbench.views.screens.loaded import KEPT_SECONDS, load_shown, part, run_scores, stamp
 from workbench.views.screens.page import (
@@ -112,11 +112,11 @@ def _points(
     connection: Any, heads: list[RunHead], scorer: str, value: str, best: bool
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """One row a point, oldest first."""
-    base = references(connection, [head.id for head in heads])
+    stand = _stand(connection, heads, scorer, best)
     rows: list[dict[str, Any]] = []
     kinds: set[str] = set()
     for order, head in enumerate(heads, 1):
-        found = _standing(stamp([head]), head.id, base.get(head.id), scorer, connection)
+        found = stand.get(head.id)
         for s in found.points(best) if found else ():
             y = getattr(s, value)
             if y is None or found is None:
@@ -138,11 +138,19 @@ def _points(
     return rows, kinds
 
 
-@st.cache_resource(ttl=20 * KEPT_SECONDS, max_entries=5_000, show_spinner=False)
-def _standing(
-    key: tuple[str, ...], run: str, reference: str | None, scorer: str, _connection: Any
-) -> RunStanding | None:
-    return run_standing(_connection, run, reference, run_scores(key, run, scorer, _connection))
+def _stand(connection: Any, heads: list[RunHead], scorer: str, every: bool) -> dict[str, RunStanding]:
+    """Of open runs anew every few seconds, apart from the ended ones."""
+    parts = [[h for h in heads if (h.status in ("running", "waiting")) == is_open] for is_open in (False, True)]
+    ended, still_open = (_standings(stamp(p), tuple(h.id for h in p), scorer, every, connection) for p in parts)
+    return ended | still_open
+
+
+@st.cache_resource(ttl=20 * KEPT_SECONDS, max_entries=24, show_spinner=False)
+def _standings(
+    key: tuple[str, ...], runs: tuple[str, ...], scorer: str, every: bool, _connection: Any
+) -> dict[str, RunStanding]:
+    base = references(_connection, runs)
+    return standings(_connection, {run: base.get(run) for run in runs}, scorer, every)
 
 
 def _chart(rows: list[dict[str, Any]], share: bool, title: str) -> Any:
@@ -204,7 +212,7 @@ def _findings(connection: Any, heads: list[RunHead], scorer: str) -> None:
             changed.append(_changes(stamp(runs[1::-1]), runs[1].id, runs[0].id, scorer, connection))
         shown = load_shown(connection, [runs[0].id])
         if scorer in shown.scorers:
-            rows = part(connection, shown, scorer).comparisons
+            rows = part(connection, shown, scorer, ranked=False).comparisons
             still_open += undecided(runs[0].suite, runs[0].id, scorer, rows, shown.view.labels)
     st.subheader("Got worse")
     worse = [found for found in changed if found and found.comparison.verdict in ("worse", "lower")]

@@ -15,6 +15,7 @@ import streamlit as st
 from workbench.define.labels import Change, apply_change, merge_labels, propose_expected
 from workbench.errors import UseError, WorkbenchError
 from workbench.records import Json, Run
+from workbench.stats.length import controlled_rates
 from workbench.stats.pairwise import bradley_terry, win_rates
 from workbench.stats.summary import summarise
 from workbench.store import runs as stored
@@ -32,6 +33,7 @@ from workbench.views.screens.page import (
     open_project,
     open_store,
 )
+from workbench.views.votes import at_equal_length
 
 MOST_RUNS = 300
 OUTPUT_CHARS = 8_000
@@ -239,6 +241,7 @@ def _pair_rows(votes: Sequence[VoteRow], variants: Mapping[str, VariantRow]) -> 
     labels = {v.id: f.one_line(v.label) for v in variants.values()}
     cast = blind.pair_votes(votes, labels)
     rates = sorted(win_rates(cast), key=lambda rate: -rate.rate)
+    even = {rate.player: at_equal_length(rate) for rate in controlled_rates(cast)}
     try:
         reference = next(name for name in labels.values() if name in {r.player for r in rates})
         strengths = {s.player: s for s in bradley_terry(cast, reference).players}
@@ -250,6 +253,7 @@ def _pair_rows(votes: Sequence[VoteRow], variants: Mapping[str, VariantRow]) -> 
         row = {
             "variant": rate.player,
             "win rate, %": f"{f.percent(rate.rate)} {f.interval(rate.interval, 'pass') or '[?]'}",
+            "at equal length": even.get(rate.player, f.NONE),
             "won / lost / tied": f"{rate.wins} / {rate.losses} / {rate.ties}",
         }
         if strengths:

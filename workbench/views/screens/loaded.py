@@ -64,9 +64,14 @@ def columns(connection: Any, shown: Shown, scorer: str) -> ScoreColumns:
     return _columns(shown.key, scorer, connection, shown.view)
 
 
-def part(connection: Any, shown: Shown, scorer: str) -> ScorerView:
-    """What one scorer found, against the reference."""
-    return _part(shown.key, scorer, shown.view.reference, connection, shown.view)
+def case_sums(connection: Any, shown: Shown, scorer: str) -> CaseScores:
+    """One scorer's scores, added up over repeats. Raises UseError where its kind differs between the runs."""
+    return _together(shown.key, scorer, connection, shown.view)
+
+
+def part(connection: Any, shown: Shown, scorer: str, ranked: bool = True) -> ScorerView:
+    """What one scorer found, against the reference; without ranking and power, which take time, if not `ranked`."""
+    return _part(shown.key, scorer, shown.view.reference, ranked, connection, shown.view)
 
 
 def near_duplicates(connection: Any, shown: Shown, run: str) -> DuplicateCases:
@@ -95,12 +100,15 @@ def _columns(key: tuple[str, ...], scorer: str, _connection: Any, _view: RunView
 
 
 @st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner="Computing …")
-def _part(key: tuple[str, ...], scorer: str, reference: str | None, _connection: Any, _view: RunView) -> ScorerView:
-    parts = [
-        run_scores((key[0], own), run.id, scorer, _connection) for own, run in zip(key[1:], _view.runs, strict=True)
-    ]
-    scores = side_by_side(parts, [v.id for v in _view.variants]) if len(parts) > 1 else parts[0]
-    return load_scorer(_connection, _view, scores)
+def _part(
+    key: tuple[str, ...], scorer: str, reference: str | None, ranked: bool, _connection: Any, _view: RunView
+) -> ScorerView:
+    return load_scorer(_connection, _view, _together(key, scorer, _connection, _view), ranked=ranked)
+
+
+def _together(key: tuple[str, ...], scorer: str, connection: Any, view: RunView) -> CaseScores:
+    parts = [run_scores((key[0], own), run.id, scorer, connection) for own, run in zip(key[1:], view.runs, strict=True)]
+    return side_by_side(parts, [v.id for v in view.variants]) if len(parts) > 1 else parts[0]
 
 
 @st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner=False)

@@ -12,7 +12,7 @@ from workbench.checks import keep_check, kept_check
 from workbench.define.project import Project
 from workbench.define.yamlfile import write_yaml
 from workbench.models import Check, check_model, describe_models
-from workbench.records import Model, ScoreColumns
+from workbench.records import CaseScores, Model
 from workbench.stats.paired import PairedComparison, compare_paired
 from workbench.stats.summary import VariantSummary, summarise
 from workbench.store.grouped import grouped_scores, newest_runs, suites_run, usage_by_model
@@ -174,7 +174,7 @@ def _ranks(
     summaries: Sequence[VariantSummary],
     compared: Mapping[str, PairedComparison],
     used: Mapping[str, tuple[int, float | None, float | None]],
-    columns: ScoreColumns,
+    columns: CaseScores,
     run: str,
 ) -> None:
     rows: list[dict[str, object]] = []
@@ -211,7 +211,7 @@ def _ranks(
             open_screen("compare", runs=run)
 
 
-def _chart(drawn: list[dict[str, Any]], columns: ScoreColumns) -> Any:
+def _chart(drawn: list[dict[str, Any]], columns: CaseScores) -> Any:
     """Means with their intervals, the best on top; each name stands above its line, so that it takes no width."""
     share = columns.kind != "number"
     names = alt.Axis(

@@ -26,6 +26,7 @@ from workbench.views.screens.drafts import (
     short,
     show_did,
     show_failed,
+    typed_inputs,
 )
 from workbench.views.screens.engines import playground
 from workbench.views.screens.page import (
@@ -95,7 +96,7 @@ def _asking(project: Project, library: Library, names: Sequence[str]) -> Setting
         models = _several("Models", "models", sorted(project.models), [first], new=True)
     setting = None
     with errors_shown():
-        prompts = _prompts(library, chosen)
+        prompts = _prompts(project, library, chosen)
         inputs, how = st.columns([3, 2], gap="medium")
         with inputs:
             filled = fill_inputs(project, prompts)
@@ -118,13 +119,14 @@ def _several(label: str, name: str, known: Sequence[str], default: Sequence[str]
     return st.multiselect(label, options, key=name, on_change=keep, accept_new_options=new)
 
 
-def _prompts(library: Library, names: Sequence[str]) -> list[Prompt]:
+def _prompts(project: Project, library: Library, names: Sequence[str]) -> list[Prompt]:
     """The chosen prompts as they are written here; raises PromptError where one can't be read."""
     prompts = []
     for name in names:
-        changed = " (changed, not saved)" if draft_of(library, name).changed else ""
-        with st.expander(f"Text of {literal(name)}{changed}"):
-            draft = draft_area(library, name, 260)
+        draft = draft_of(project, library, name)
+        changed = " (changed, not saved)" if draft.changed else ""
+        with st.expander(f"Text of {literal(name)}{changed}", expanded=bool(draft.copy.restored or draft.copy.other)):
+            draft_area(project, library, name, 260)
         prompts.append(library.draft(name, draft.text))
     return prompts
 
@@ -333,9 +335,9 @@ def _take_up(one: Try) -> None:
     library = Library(project.library_root, project.references)
     if one.prompt not in library.names():
         raise UseError(f"there is no prompt '{one.prompt}' any more; its text is shown with the try")
-    draft_of(library, one.prompt).text = one.text
-    typed = st.session_state.setdefault("typed inputs", {})
-    typed |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in one.inputs.items()}
+    draft_of(project, library, one.prompt).text = one.text
+    inputs = {name: value if isinstance(value, str) else json.dumps(value) for name, value in one.inputs.items()}
+    typed_inputs(project).values.update(inputs)
     for name, value in (("prompts", one.prompt), ("models", one.model), ("inputs", "typed")):
         go_to(name, value)
     go_to("params", json.dumps(one.settings["params"]))

@@ -81,7 +81,7 @@ def _suite(setting: Setting, one: Try) -> None:
     st.text_area("Expected answer", key=f"suite expected {one.number}", help="Left empty: none, and no scorer")
 
     def write() -> None:
-        if changed := [name for name in names if draft_of(setting.library, name).changed]:
+        if changed := [name for name in names if draft_of(setting.project, setting.library, name).changed]:
             raise UseError(f"save '{changed[0]}' first: a suite names prompts by their files")
         name = st.session_state["suite name"].strip()
         expected = st.session_state[f"suite expected {one.number}"]
@@ -97,7 +97,7 @@ def _suite(setting: Setting, one: Try) -> None:
 def _revision(setting: Setting, one: Try) -> None:
     """The text that was tried becomes the prompt's file."""
     library = setting.library
-    draft = draft_of(library, one.prompt) if one.prompt in library.names() else None
+    draft = draft_of(setting.project, library, one.prompt) if one.prompt in library.names() else None
     if draft is None:
         plain_text(f"There is no prompt '{f.one_line(one.prompt)}' any more.")
         return
@@ -111,7 +111,7 @@ def _revision(setting: Setting, one: Try) -> None:
         message = st.session_state["revision message"]
         with closing(open_database()) as database:
             prompt = save_prompt(library, database, one.prompt, one.text, library.text(one.prompt), message)
-        forget_draft(one.prompt)
+        forget_draft(setting.project, one.prompt)
         did(f"{one.prompt} saved as revision {short(prompt.revision)}")
 
     st.button("Save", type="primary", on_click=attempt, args=(save,))

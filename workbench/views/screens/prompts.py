@@ -80,7 +80,7 @@ def show() -> None:
             with st.popover("New prompt", width="stretch"):
                 _new_prompt(project, library)
         with page, errors_shown():
-            draft_of(library, chosen)  # raises UnknownName before anything is drawn
+            draft_of(project, library, chosen)  # raises UnknownName before anything is drawn
             _prompt(project, library, chosen)
 
 
@@ -130,8 +130,8 @@ def _keep_view() -> None:
 def _editor(project: Project, library: Library, name: str) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        draft = draft_area(library, name, EDITOR_HEIGHT)
-        _save_form(library, name, draft)
+        draft = draft_area(project, library, name, EDITOR_HEIGHT)
+        _save_form(project, library, name, draft)
         for finding in lint_prompt(library, name, draft.text):
             line = f"line {finding.line}: " if finding.line else ""
             (st.error if finding.level == "error" else st.warning)(literal(line + finding.message))
@@ -149,16 +149,15 @@ def _editor(project: Project, library: Library, name: str) -> None:
             open_screen("playground", prompts=name)
 
 
-def _save_form(library: Library, name: str, draft: Draft) -> None:
+def _save_form(project: Project, library: Library, name: str, draft: Draft) -> None:
     message, button = st.columns([4, 1], vertical_alignment="bottom")
     key = f"message for {name}"
     message.text_input("Message", key=key, placeholder="Why it reads so now", label_visibility="collapsed")
-    state = "changed, not saved" if draft.changed else "as saved"
 
     def save() -> None:
         with closing(open_database()) as database:
             prompt = save_prompt(library, database, name, draft.text, draft.was, st.session_state[key])
-        forget_draft(name)
+        forget_draft(project, name)
         st.session_state[key] = ""
         did(f"{name} saved as revision {short(prompt.revision)}")
 
@@ -166,7 +165,10 @@ def _save_form(library: Library, name: str, draft: Draft) -> None:
         "Save", type="primary", disabled=not draft.changed, on_click=attempt, args=(save,), width="stretch",
         help="Writes the file and records the revision with its message",
     )  # fmt: skip
-    st.caption(state)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("changed, not saved" if draft.changed else "as saved", width="content")
+        if draft.changed and not draft.copy.restored:
+            st.button("Discard", key=f"discard {name}", type="tertiary", on_click=forget_draft, args=(project, name))
 
 
 def _rendered(prompt: Prompt, filled: Filled) -> None:
@@ -243,7 +245,7 @@ def _manage(project: Project, library: Library, name: str) -> None:
         prompt = library.rename(name, to)
         with closing(open_database()) as database:
             record(database, prompt, f"renamed from {name}")
-        forget_draft(name)
+        forget_draft(project, name)
         go_to("prompt", to, "view")
         did(f"{name} is {to} now, with its labels")
 
@@ -253,7 +255,7 @@ def _manage(project: Project, library: Library, name: str) -> None:
 
     def delete() -> None:
         library.delete(name)
-        forget_draft(name)
+        forget_draft(project, name)
         st.query_params.pop("prompt", None)
         st.query_params.pop("view", None)
         did(f"{name} is deleted")

@@ -5,18 +5,32 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import inspect
 import sys
 import threading
+from contextlib import closing, suppress
 
+import altair as alt
 from streamlit.web import cli
 
-LOADED = ("sqlalchemy.dialects.sqlite", "pandas", "workbench.views.screens", "scipy.stats")
+from workbench.errors import WorkbenchError
+from workbench.store.summaries import keep_missing
+from workbench.views.screens.page import open_database
+
+LOADED = ("sqlalchemy.dialects.sqlite", "pandas", "scipy.special")
 
 
 def _load() -> None:
     for name in LOADED:
         importlib.import_module(name)
+    alt.Chart(alt.Data(values=[])).mark_point().encode(x="x:Q").to_dict()  # reads the schema that charts are held to
+    inspect.stack()  # reads where each module stands, as Streamlit's first element asks
+    gc.freeze()  # Streamlit collects after each pass over a page: what was loaded is for good, and need not be searched
+    # Runs that ended before sums were kept, or whose process was killed; where none can be kept, pages add up anew.
+    with suppress(WorkbenchError), closing(open_database()) as database:
+        keep_missing(database)
 
 
 def main() -> None:

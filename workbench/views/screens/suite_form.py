@@ -22,7 +22,8 @@ from workbench.errors import UseError, WorkbenchError
 from workbench.records import STAGES, Json
 from workbench.registry import SCORERS
 from workbench.views import format as f
-from workbench.views.screens.page import literal
+from workbench.views.screens.drafts import as_text
+from workbench.views.screens.page import exports, literal
 from workbench.views.write import markdown_text
 
 DATA_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -120,6 +121,7 @@ def _preview(project: Project, file: str) -> list[str]:
         st.error(literal(str(error)))
         return []
     st.dataframe([{n: _cell(v) for n, v in row.items()} for row in rows], hide_index=True, width="stretch")
+    exports(lambda: [{name: as_text(value) for name, value in row.items()} for row in rows], "cases", "These rows")
     return list(dict.fromkeys(name for row in rows for name in row))
 
 

@@ -1,6 +1,7 @@
 """Sweep: build a suite with forms or as YAML, see what it would ask and cost, start it, watch it.
 
 The text of the suite's file is the one truth: the form is read from it, and what is changed there is written into it.
+What is not saved yet is kept as a draft (`kept`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
+from workbench.define.drafts import KeptDraft
 from workbench.define.library import Library
 from workbench.define.project import Project
 from workbench.define.suite import load_suite, suite_names
@@ -34,10 +37,12 @@ from workbench.prepare import Plan, plan_suite, prepare_suite
 from workbench.records import EMPTY, Json
 from workbench.registry import SCORERS
 from workbench.views import format as f
+from workbench.views.screens.kept import Copy, keep, let_go, take_up, tell
 from workbench.views.screens.page import (
     STORE,
     choose,
     errors_shown,
+    exports,
     go_to,
     literal,
     open_database,
@@ -61,6 +66,8 @@ class Draft:
     """The file's text when it was opened; None for a new suite."""
     text: str
     """The text as it is now."""
+    copy: Copy
+    """What is kept of it."""
     version: int
     """Of the fields: another one where they are to be filled anew."""
     seed: str = ""
@@ -99,29 +106,61 @@ def _editor(project: Project) -> None:
     with right:
         how = choose("Edit as", "edit", {"form": "form", "yaml": "YAML"}, "form")
     if chosen == NEW_SUITE:
-        name = st.text_input("Name of the new suite", draft.name, placeholder="sentiment", key="new suite")
+        st.session_state.setdefault("new suite", draft.name)
+        name = st.text_input("Name of the new suite", placeholder="sentiment", key="new suite")
         draft.name = name.strip()
     try:
         draft.problem = ""
         _edit(project, draft, how)
     except WorkbenchError as error:
         draft.problem = str(error)
+    _keep(project, draft)
     _actions(project, draft)
 
 
 def _draft(project: Project, chosen: str) -> Draft:
     """The session's draft of that suite, opened anew where another one was edited."""
     drafts: dict[str, Draft] = st.session_state.setdefault("suite drafts", {})
-    if chosen == NEW_SUITE:
-        if chosen not in drafts:
-            drafts[chosen] = Draft("", None, NEW, _fresh())
-        return drafts[chosen]
     draft = drafts.get(chosen)
-    if draft is None or (draft.was is not None and not draft.changed):
-        text = read_text(project.root / suite_file(project, chosen))
-        if draft is None or text != draft.was:
-            draft = drafts[chosen] = Draft(chosen, text, text, _fresh())
+    if draft is None:
+        draft = drafts[chosen] = _opened(project, chosen, take_up(project, "suite", chosen))
+        if draft.copy.kept:
+            _take(draft, draft.copy.kept)
+    elif chosen != NEW_SUITE and not draft.changed and _text(project, chosen) != draft.was:
+        draft = drafts[chosen] = _opened(project, chosen, Copy("suite", chosen))
     return draft
+
+
+def _opened(project: Project, chosen: str, copy: Copy) -> Draft:
+    """The file's text, or that of a new suite."""
+    if chosen == NEW_SUITE:
+        return Draft("", None, NEW, copy, _fresh())
+    text = _text(project, chosen)
+    return Draft(chosen, text, text, copy, _fresh())
+
+
+def _text(project: Project, name: str) -> str:
+    return read_text(project.root / suite_file(project, name))
+
+
+def _take(draft: Draft, kept: KeptDraft) -> None:
+    """The kept text in place of the draft's."""
+    draft.was, draft.text, draft.seed, draft.version = kept.was, kept.text, "", _fresh()
+    if draft.was is None:
+        draft.name = kept.title
+        st.session_state.pop("new suite", None)
+
+
+def _keep(project: Project, draft: Draft) -> None:
+    """Keeps what is not saved, and tells of another window, or of a file that is another by now."""
+    new = draft.was is None
+    if draft.changed and not (new and draft.text == NEW and not draft.name):
+        keep(project, draft.copy, draft.was, draft.text, draft.name if new else "")
+    else:
+        let_go(project, draft.copy)
+    tell(draft.copy, partial(_forget, project, draft), partial(_take, draft))
+    if not new and draft.changed and _text(project, draft.name) != draft.was:
+        st.warning("The file was changed by someone else since this draft was begun. Undo all changes to load it.")
 
 
 def _fresh() -> int:
@@ -151,6 +190,8 @@ def _edit(project: Project, draft: Draft, how: str) -> None:
         st.rerun()
     with st.expander("YAML"):
         st.code(f.printable(draft.text), language=None, wrap_lines=True)
+        file = f"{(draft.name or 'new').replace('/', '-')}.yaml"
+        st.download_button("YAML", draft.text, file, "application/yaml", type="tertiary")
         if changed and draft.was and "#" in draft.was:
             st.caption("A form can't keep comments inside the file, only those at its top; edit as YAML to keep them.")
 
@@ -176,7 +217,7 @@ def _actions(project: Project, draft: Draft) -> None:
             label, type="primary", disabled=blocked, key="start", on_click=_act, args=(_start, project, draft),
             help="The run goes on in a process of its own, also when this page or the app is closed.",
         )  # fmt: skip
-        st.button("Undo all changes", disabled=not draft.changed, key="undo", on_click=_forget, args=(draft,))
+        st.button("Undo all changes", disabled=not draft.changed, key="undo", on_click=_forget, args=(project, draft))
         if draft.changed:
             st.caption("not saved")
     if message := st.session_state.pop("sweep said", None):
@@ -223,10 +264,12 @@ def _check(project: Project, draft: Draft) -> str:
 
 def _save(project: Project, draft: Draft) -> str:
     shown = save_suite(project, draft.name, draft.text, draft.was)
+    let_go(project, draft.copy)
     draft.was = draft.text
     if st.query_params.get("suite") == NEW_SUITE:
         drafts = st.session_state["suite drafts"]
         drafts[draft.name] = drafts.pop(NEW_SUITE)
+        draft.copy = Copy("suite", draft.name)
         go_to("suite", draft.name)
     return f"{shown} is saved"
 
@@ -241,10 +284,13 @@ def _start(project: Project, draft: Draft) -> str:
     return f"{draft.name} is started"
 
 
-def _forget(draft: Draft) -> None:
+def _forget(project: Project, draft: Draft) -> None:
+    let_go(project, draft.copy)
     drafts: dict[str, Any] = st.session_state["suite drafts"]
     for name in [name for name, other in drafts.items() if other is draft]:
-        del drafts[name]
+        drafts[name] = _opened(project, name, Copy("suite", name))
+    if draft.was is None:
+        st.session_state.pop("new suite", None)
 
 
 def _plan(plan: tuple[int, int, int, Plan, bool]) -> None:
@@ -269,3 +315,4 @@ def _plan(plan: tuple[int, int, int, Plan, bool]) -> None:
         plain_text("\n".join(f"{name}: {f.one_line(value)}" for name, value in rows.items()))
         if local:
             st.caption("A local model computes on this machine: such jobs run one after the other.")
+        exports(lambda: [{"what": name, "how much": value} for name, value in rows.items()], "plan", "Plan")

@@ -1,4 +1,4 @@
-"""In a real browser: what is saved from the page. Charts as PNG and SVG, tables without live formulas."""
+"""In a real browser: what is saved from the page. Charts as PNG, tables without live formulas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from doubles.browser import chromium, served
@@ -22,7 +21,7 @@ from workbench.store.runs import list_runs, trial_rows
 from workbench.store.votes import keep_vote
 
 pytestmark = pytest.mark.slow
-MILLISECONDS = 30_000
+MILLISECONDS = 90_000
 LIVE = ("=HYPERLINK(1)", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1+1", "\r=1+1", " =1+1")
 """What a spreadsheet computes, or passes on: each is an answer, a case's name, an input and a prompt's variable."""
 
@@ -95,21 +94,16 @@ def saved(page, press) -> bytes:
 
 
 @pytest.mark.parametrize("place", ["/", "/compare?view=axes&axis=temperature", "/compare?view=parallel", "/models"])
-@pytest.mark.parametrize("form", ["PNG", "SVG"])
-def test_a_chart_is_saved_as_a_picture(page, address: str, place: str, form: str) -> None:
+def test_a_chart_is_saved_as_a_picture(page, address: str, place: str) -> None:
+    """As PNG: Streamlit's charts have no menu that gives an SVG."""
     page.goto(address + place)
     settled(page)
     chart = page.get_by_test_id("stVegaLiteChart").first
     chart.scroll_into_view_if_needed()
     chart.hover()
-    button = page.get_by_role("button", name=f"Download as {form}", exact=True).first
-    data = saved(page, button.click)
-    if form == "PNG":
-        assert data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR"
-        assert int.from_bytes(data[16:20], "big") > 300, "as wide as it is shown"
-    else:
-        root = ElementTree.fromstring(data)
-        assert root.tag == "{http://www.w3.org/2000/svg}svg" and len(list(root.iter())) > 20
+    data = saved(page, page.get_by_role("button", name="Download as PNG", exact=True).first.click)
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR"
+    assert int.from_bytes(data[16:20], "big") > 300, "as wide as it is shown"
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,13 @@ def test_a_run_goes_out_and_comes_in(tmp_path: Path, capsys: pytest.CaptureFixtu
     label = told.strip().rsplit(": ", 1)[1].split(", ")[0]
     assert main([*export, "--variant", "other"]) == 2
     assert main([*export, "--variant", label]) == 0
+    capsys.readouterr()
+    assert main([*export[:-1], "-", "--variant", label]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(Path(out).read_text())
     assert main([*base, "import", "inspect", out]) == 0
     run = capsys.readouterr().out.strip().splitlines()[-1]
     assert run.startswith("inspect-")
     assert main([*base, "show", run]) == 0
     assert main([*base, "export", "run", "latest", "--to", "jsonl", "--variant", label]) == 2
+    assert main([*base, "export", "run", "latest", "--to", "parquet", "--out", "-"]) == 2
+    assert not (Path.cwd() / "-").exists()

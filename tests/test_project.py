@@ -166,6 +166,8 @@ def test_bytes_that_are_not_text(tmp_path):
         load_project(tmp_path)
     with pytest.raises(UseError, match="there is no folder"):
         load_project(tmp_path / "none")
+    with pytest.raises(UseError, match="workbench.yaml is a file; name the project's folder"):
+        load_project(tmp_path / "workbench.yaml")
 
 
 def test_plain_values_are_those_of_yaml_1_2():

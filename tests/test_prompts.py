@@ -539,6 +539,8 @@ def test_diff_shows_partials_too(library: Library) -> None:
     edit(library, "parts/b.jinja", "C")
     lines = diff(old, library.get("sentiment/few")).splitlines()
     assert [line for line in lines if line[:1] in "-+" and line[:3] not in ("---", "+++")] == ["-B", "+C"]
+    heads = [line.split() for line in diff(old, library.get("zero")).splitlines() if line[:4] in ("--- ", "+++ ")]
+    assert [head[1] for head in heads[:2]] == ["sentiment/few.prompty", "zero.prompty"]
 
 
 # --- history

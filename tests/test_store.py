@@ -111,7 +111,7 @@ def read_only(folder: Path) -> str:
         (not_a_database, "it is no SQLite file"),
         (newer, "update workbench"),
         (read_only, "can't be used"),
-        (lambda folder: "nonsense", "check the URL"),
+        (lambda folder: "nonsense", "check its URL"),
         (lambda folder: "sqlite:////proc/none/x.db", "can't be used"),
         (lambda folder: "oracle+none://me:secret@host/db", "can't be used"),
     ],

@@ -298,6 +298,15 @@ def test_json_report_has_its_documented_shape() -> None:
     assert scorer["summaries"][0]["missing"] == 1
 
 
+@pytest.mark.parametrize(
+    ("cases", "told"), [(4, "[?]: not enough data: 4 cases"), (12, "[?]: all 12 values are the same")]
+)
+def test_a_table_says_why_an_interval_is_missing(cases: int, told: str) -> None:
+    view, _ = make_view(cases=cases, kind="number")
+    (table,) = tables.run_tables(view)
+    assert str(table.caption) == told
+
+
 def test_html_report_shows_what_matters() -> None:
     view, rows = make_view()
     page = written(view, rows, "html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -87,12 +88,17 @@ def suite(session: Session, name: str, form: str, out: Path | None) -> None:
 @click.pass_obj
 def run(session: Session, run: str, form: str, variant: str | None, out: Path | None) -> None:
     """Write the trials of RUN, one a row, with the columns of workbench.load_runs; or those of one variant as a log
-    of Inspect, in JSON."""
+    of Inspect, in JSON. '--out -' prints what is text."""
+    printed = out is not None and str(out) == "-"
     if form == "inspect":
-        click.echo(_inspect(session, run, variant, out))
+        path = _inspect(session, run, variant, out, printed)
+        if not printed:
+            click.echo(path)
         return
     if variant is not None:
         raise UseError("--variant goes with --to inspect; the other forms have all variants")
+    if form == "parquet" and printed:
+        raise UseError("Parquet is no text to print; give --out a file, or use --to jsonl")
     database = session.database()
     frame = load_runs(database, run)
     path = out or session.project.root / "reports" / f"{frame['run'].iloc[0]}.{form}"
@@ -101,12 +107,13 @@ def run(session: Session, run: str, form: str, variant: str | None, out: Path | 
         write_parquet(frame, path)
     else:
         lines = frame.to_json(orient="records", lines=True, force_ascii=False, date_format="iso")
-        write_chunks(iter([lines]), path)
-    click.echo(path)
+        write_chunks(iter([lines]), sys.stdout if printed else path)
+    if not printed:
+        click.echo(path)
 
 
-def _inspect(session: Session, run: str, label: str | None, out: Path | None) -> Path:
-    """Writes the log of one variant; returns its path."""
+def _inspect(session: Session, run: str, label: str | None, out: Path | None, printed: bool) -> Path:
+    """Writes the log of one variant, or prints it; returns its path."""
     with session.database().read() as connection:
         found = stored.get_run(connection, run)
         variants = {v.label: v for v in stored.run_variants(connection, found.id)}
@@ -117,5 +124,5 @@ def _inspect(session: Session, run: str, label: str | None, out: Path | None) ->
         variant = next(iter(variants.values())) if label is None else variants[label]
         path = out or session.project.root / "reports" / f"{found.id}.{variant.id[4:12]}.inspect.json"
         rows = stored.trial_rows(connection, found.id, stored.TrialFilter(variant=variant.id))
-        write_chunks(inspect_log(found, variant, rows), path)
+        write_chunks(inspect_log(found, variant, rows), sys.stdout if printed else path)
     return path

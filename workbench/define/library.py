@@ -306,7 +306,8 @@ def diff(a: Prompt, b: Prompt) -> str:
     lines: list[str] = []
     for file in sorted({*texts_a, *texts_b}, key=lambda f: (not f.endswith(ENDING), f)):
         before, after = (texts.get(file, "").splitlines() for texts in (texts_a, texts_b))
-        lines += difflib.unified_diff(before, after, f"{file} {a.revision}", f"{file} {b.revision}", lineterm="")
+        other = b.name + ENDING if file == a.name + ENDING else file
+        lines += difflib.unified_diff(before, after, f"{file} {a.revision}", f"{other} {b.revision}", lineterm="")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -244,8 +245,10 @@ def load_project(root: Path | None = None) -> Project:
     `prompts/` and `evals/`, or one of the two. Raises SuiteError for a bad file, UseError where there is none.
     """
     folder = find_root(Path.cwd()) if root is None else root.absolute()
+    if folder.is_file():
+        raise UseError(f"{folder} is a file; name the project's folder, such as {folder.parent}")
     if not folder.is_dir():
-        raise UseError(f"there is no folder {folder}; `workbench init {folder}` makes a project there")
+        raise UseError(f"there is no folder {folder}; `workbench init {quote(str(folder))}` makes a project there")
     if not (folder / FILE).exists():
         return Project(folder, _store_url(None, folder))
     located = read_yaml(folder / FILE, FILE)

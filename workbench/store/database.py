@@ -353,7 +353,10 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 def _translated(error: Exception, url: str) -> StoreError:
     """The store's error in one line: what is wrong and what to do."""
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    advice = next((text for mark, text in _ADVICE.items() if mark in reason.lower()), "check the URL in workbench.yaml")
+    advice = next(
+        (text for mark, text in _ADVICE.items() if mark in reason.lower()),
+        "check its URL (--store, or `store` in workbench.yaml)",
+    )
     return StoreError(f"the store {shown(url)} can't be used: {reason}; {advice}")
 
 

@@ -170,6 +170,10 @@ def _score_table(view: RunView, scorer: ScorerView, whole: bool) -> Table:
             Text(f.verdict(row) if row else verdict, VERDICT_STYLE.get(verdict, "")),
             f"{summary.cases:,}",
         )
+    unknown = {row.why for row in scorer.summaries if row.interval is None}
+    unknown |= {row.why for row in scorer.comparisons if row.interval is None}
+    if scorer.kind != "label" and unknown:
+        table.caption, table.caption_justify = Text(f"[?]: {'; '.join(sorted(unknown))}", "dim"), "left"
     return table
 
 

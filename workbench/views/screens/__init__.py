@@ -35,7 +35,7 @@ STYLE = """<style>
 [data-testid=stCaptionContainer] { opacity: .85 !important }
 [data-testid=stMarkdownContainer] code { color: inherit !important }
 [data-testid=stMultiSelect] [data-tag] { background: #2f6690 !important }
-[data-testid^=stBaseButton-primary] { background: #2f6690 !important; border-color: #2f6690 !important }
+[data-testid^=stBaseButton-primary]:not(:disabled) { background: #2f6690 !important; border-color: #2f6690 !important }
 [data-testid=stMultiSelect] [data-tag] * { color: white !important }
 button kbd { color: inherit !important; opacity: 1 !important }
 </style>"""

@@ -294,6 +294,11 @@ def test_smollm2_finds_the_nearer_text(tmp_path: Path) -> None:
         ("judge: {rubric: judges/helpful, model: house, scale: [true, false]}", "the scale has True; put"),
         ("judge: {rubric: judges/helpful, model: house, scale: [1, good]}", "mixes numbers and labels"),
         ("judge: {rubric: judges/helpful, model: house, scale: [{value: 1, mean: x}, 2]}", "unknown 'mean'"),
+        (
+            "judge: {rubric: judges/helpful, model: house, scale: [{value: 1, says: '[1'}, {value: 2, says: '[[1]]'}]}",
+            "none of them holds another",
+        ),
+        ("judge: {rubric: judges/helpful, model: house, scale: [{value: 1, says: A}, 2]}", "a mark for every point"),
         ("judge: {rubric: judges/helpful, model: house, passes: [ys]}", "did you mean 'yes'"),
         ("judge: {rubric: judges/helpful, model: house, at_least: 3}", "'at_least' is for a scale of numbers"),
         ("judge: {rubric: judges/helpful, model: house, against: polite}", "'against' is for pairs"),

@@ -3,6 +3,7 @@ as data; real SmolLM2 as a judge, with the weak figures that it has."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -75,6 +76,8 @@ def answered(text: str = "an answer", expected=None, other: str | None = None, a
 
 SCALE = read_scale([1, {"value": 2, "means": "fair"}, 3])
 MOODS = read_scale(["bad", "very good"])
+PAIRS = [{"value": "first", "says": "[[A]]"}, {"value": "second", "says": "[[B]]"}, {"value": "tie", "says": "[[C]]"}]
+MARKED = read_scale(PAIRS)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,10 @@ MOODS = read_scale(["bad", "very good"])
         ("text", "not bad", MOODS, None),
         ("text", "", MOODS, None),
         ("text", "\x1b[1m", MOODS, None),
+        ("text", "A is better. [[A]]", MARKED, "first"),
+        ("text", "My verdict is [[C]], for both are right.", MARKED, "tie"),
+        ("text", "[[A]] or [[B]]", MARKED, None),
+        ("text", "A", MARKED, None),
     ],
 )
 def test_a_verdict_is_read_strictly(form, text, points, found) -> None:
@@ -121,7 +128,6 @@ def test_a_verdict_is_read_strictly(form, text, points, found) -> None:
 def test_what_a_form_asks_for_is_read_back(labels: list[str], data) -> None:
     points = read_scale(labels)
     wanted = data.draw(st.sampled_from(points))
-    import json
 
     assert read_verdict("choices", wanted.label, points)[0] == wanted
     assert read_verdict("schema", json.dumps({"reason": "x", "verdict": wanted.label}), points)[0] == wanted
@@ -423,3 +429,39 @@ def test_a_rubric_that_wants_more_than_a_case_has_is_told(root: Path, tmp_path: 
         scorer.requests(answered())
     with pytest.raises(SuiteError, match="unknown setting 'rubrik'"):
         judge(root, rubrik="single", model="a")
+
+
+MT_BENCH = {"answer": "output", "answer_2": "output", "ref_answer_1": "expected", "ref_answer_2": "expected",
+            "answer_a": "first", "answer_b": "second", "answer_a_2": "first", "answer_b_2": "second"}  # fmt: skip
+"""Its fields that are inputs of ours; the others are the case's own."""
+
+
+def test_the_judges_of_mt_bench_are_rubrics(shared: Path, tmp_path: Path) -> None:
+    """All eight, word for word, with the verdicts that they ask for; a second turn has its first in the case."""
+    for row in map(json.loads, (shared / "mtbench_judge_prompts.jsonl").read_text().splitlines()):
+        pair = row["type"] == "pairwise"
+        turn = "2" if "multi-turn" in row["name"] else "1"
+        names = MT_BENCH | ({} if turn == "1" else {"ref_answer_1": "ref_answer_1"})
+        asked = row["prompt_template"]
+        for name in set(re.findall(r"\{(\w+)\}", asked)):
+            asked = asked.replace(f"{{{name}}}", f"{{{{ {names.get(name, name)} }}}}")
+        write(tmp_path / f"prompts/{row['name']}.prompty", f"system:\n{row['system_prompt']}\nuser:\n{asked}")
+        write(tmp_path / "workbench.yaml", MODELS)
+        scale = PAIRS if pair else [{"value": n, "says": f"[[{n}]]"} for n in range(1, 11)]
+        against = {"against": {"prompt": "other"}} if pair else {}
+        scorer = judge(tmp_path, rubric=row["name"], model="a", scale=scale, **against)
+        inputs = dict.fromkeys(("question", "question_1", "question_2", "ref_answer_1", "answer_1", "answer_a_1"), "q?")
+        case = Case("c", {**inputs, "answer_b_1": "q?"}, "the reference")
+        seen: list[str] = []
+
+        def ask(requests: list[Request], seen: list[str] = seen, pair: bool = pair) -> list[Output]:
+            texts = ["\n".join(message.text for message in request.messages) for request in requests]
+            seen += texts
+            marks = ["[[A]]" if t.index("OURS") < t.index("THEIRS") else "[[B]]" for t in texts] if pair else ["[[7]]"]
+            return [says(f"It is so.\n\nRating: {mark} and no more.") for mark in marks]
+
+        answer = Answered(Output("o", "OURS"), case, case.expected, ask, lambda variant: Output("o2", "THEIRS"))
+        found = scorer(answer)
+        assert found.value == (1.0 if pair else 7.0), (row["name"], found)
+        assert all("{" not in text and "OURS" in text for text in seen)
+        assert ("the reference" in seen[0]) == ("math" in row["name"])

@@ -39,7 +39,7 @@ class Judge(ByRubric):
     judges: list[str] | None = None
     """Several judges, in place of `model`: most votes, or of numbers the median."""
     scale: list[Any] | None = None
-    """Numbers or labels, also as {value, means, example}; default: the rubric's own, of its input `scale`."""
+    """Numbers or labels, also as {value, means, example, says}; default: the rubric's own, of its input `scale`."""
     against: str | dict[str, Any] | None = None
     """For pairs: the variant, by label or {prompt, model, …}; default: the case's expected answer."""
     passes: list[str] | None = None
@@ -115,11 +115,12 @@ class Judge(ByRubric):
     @cached_property
     def _forms(self) -> dict[str, Form]:
         assert self.desk is not None
-        return {alias: form_for(self.desk.engine(alias).capabilities, self.explain) for alias in self.models}
+        can = {alias: self.desk.engine(alias).capabilities for alias in self.models}
+        return {alias: form_for(able, self.explain, self.points) for alias, able in can.items()}
 
     @property
     def longest(self) -> int:
-        return LONG if self.explain else SHORT
+        return LONG if self.explain or self.points[0].says else SHORT
 
     @property
     def content(self) -> Json:

@@ -7,6 +7,10 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes decides no test
+settings.load_profile("any machine")
 
 KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "WORKBENCH_SHARED", "WORKBENCH_TEST_CACHE", "CI")
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from doubles.browser import chromium, served
@@ -95,7 +96,7 @@ def saved(page, press) -> bytes:
 
 @pytest.mark.parametrize("place", ["/", "/compare?view=axes&axis=temperature", "/compare?view=parallel", "/models"])
 def test_a_chart_is_saved_as_a_picture(page, address: str, place: str) -> None:
-    """As PNG: Streamlit's charts have no menu that gives an SVG."""
+    """As PNG by the chart's own toolbar, as SVG by a button below it."""
     page.goto(address + place)
     settled(page)
     chart = page.get_by_test_id("stVegaLiteChart").first
@@ -104,6 +105,11 @@ def test_a_chart_is_saved_as_a_picture(page, address: str, place: str) -> None:
     data = saved(page, page.get_by_role("button", name="Download as PNG", exact=True).first.click)
     assert data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR"
     assert int.from_bytes(data[16:20], "big") > 300, "as wide as it is shown"
+    drawn = saved(page, page.get_by_role("button", name=re.compile(" as SVG$")).first.click).decode()
+    root = ElementTree.fromstring(drawn)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}text"))) > 3, "its axes are lettered"
+    assert not list(root.iter("{http://www.w3.org/2000/svg}script"))
 
 
 @pytest.mark.parametrize(

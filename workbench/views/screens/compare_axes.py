@@ -18,7 +18,7 @@ from workbench.views.board import axes_of, is_numeric, pareto_front, spending
 from workbench.views.model import ScorerView
 from workbench.views.screens.compare_scores import GREY, MARK, table, value_scale, variant_label
 from workbench.views.screens.loaded import Shown, case_sums, part
-from workbench.views.screens.page import choose, exports, plain_text
+from workbench.views.screens.page import chart, choose, exports, plain_text
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 MOST_LINES = len(SHAPES)
@@ -44,9 +44,9 @@ def show_axes(connection: Any, shown: Shown, scorer: str) -> None:
         y = choose("Down", "y", rest, next((n for n in rest if n != NOTHING), NOTHING))
     rows = _cells(found.summaries, axes, x, y)
     _note(rows, axes, {x, y})
-    st.altair_chart(_heat_map(rows, found, x, y), width="stretch")
+    chart(_heat_map(rows, found, x, y), "heat map")
     if is_numeric(axes[x]):
-        st.altair_chart(_curves(found, axes, x, y), width="stretch")
+        chart(_curves(found, axes, x, y), "curves")
     listed = [{"across": r["x"], "down": r["y"], "mean": r["mean"], "variants": r["variants"]} for r in rows]
     exports(lambda: listed, "axes")
     _importance(connection, shown, scorer)
@@ -178,7 +178,7 @@ def show_price(connection: Any, shown: Shown, scorer: str) -> None:
             kind = "on the front" if s.variant in front else "beaten"
             row = {"variant": variant_label(view, s.variant), "price": points[s.variant][0], "mean": s.mean}
             rows.append({**row, "low": low, "high": high, "place": kind, "estimate": f.estimate(s)})
-    st.altair_chart(_price_chart(rows, found, known[price]), width="stretch")
+    chart(_price_chart(rows, found, known[price]), "price")
     plain_text(
         "On the front: no other variant is at most as dear and at least as good. It goes by the means, whose "
         "intervals may overlap" + ("." if found.kind != "number" else "; it takes a higher value for the better one.")

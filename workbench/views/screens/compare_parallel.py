@@ -18,7 +18,7 @@ from workbench.views import format as f
 from workbench.views.board import axes_of, is_numeric
 from workbench.views.screens.compare_scores import GREY, MARK, table
 from workbench.views.screens.loaded import Shown, part
-from workbench.views.screens.page import choose, choose_several, exports, plain_text
+from workbench.views.screens.page import chart, choose, choose_several, exports, plain_text
 
 SCORE = "score"
 ALL = ""
@@ -59,7 +59,7 @@ def show_parallel(connection: Any, shown: Shown, scorer: str) -> None:
         plain_text(f"The {len(drawn):,} highest of {len(best):,} variants are drawn; the table has all.")
     chosen = {name: axes[name] for name in wanted or axes}
     lines = _lines(drawn, chosen, names, picked)
-    st.altair_chart(_chart(lines, chosen), width="stretch")
+    chart(_chart(lines, chosen), "axes")
     st.caption(
         "A line is a variant; it ends at its mean, with its number in the table. Thick: the best one; thick and "
         "dashed: the one picked out."

@@ -16,7 +16,7 @@ from workbench.views import format as f
 from workbench.views.board import spending
 from workbench.views.model import RunView, ScorerView
 from workbench.views.screens.loaded import Shown, part
-from workbench.views.screens.page import exports, plain_text, switch
+from workbench.views.screens.page import chart, exports, plain_text, switch
 
 GREY = "#808a94"
 """Seen on a light and on a dark page."""
@@ -42,7 +42,7 @@ def show_scores(connection: Any, shown: Shown, scorer: str) -> None:
         if s.mean is not None and s.interval
     ]
     if drawn:
-        st.altair_chart(_intervals(drawn, found), width="stretch")
+        chart(_intervals(drawn, found), "intervals")
     rows = score_rows(found, labels, view.usage)
     table(rows)
     if found.comparisons:

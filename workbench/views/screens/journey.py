@@ -17,6 +17,7 @@ from workbench.views.journey import Finding, RunStanding, changes, standings, un
 from workbench.views.screens.compare_scores import GREY, table, value_scale
 from workbench.views.screens.loaded import KEPT_SECONDS, load_shown, part, run_scores, stamp
 from workbench.views.screens.page import (
+    chart,
     choose,
     choose_several,
     errors_shown,
@@ -83,10 +84,8 @@ def _picture(connection: Any, heads: list[RunHead], scorer: str, value: str, bes
         st.info("No run has this to show; choose another scorer, suite or value.")
         return
     share = value == "mean" and "number" not in kinds
-    st.altair_chart(
-        _chart(rows, share, f.one_line(scorer) if value == "mean" else VALUES[value]), width="stretch",
-        on_select=_take_points, selection_mode="picked", key=CHART,
-    )  # fmt: skip
+    drawn = _chart(rows, share, f.one_line(scorer) if value == "mean" else VALUES[value])
+    chart(drawn, "journey", on_select=_take_points, selection_mode="picked", key=CHART)
     titles = {row["run"]: f"{row['order']}: {row['suite']} · {row['started']} · {row['run']}" for row in reversed(rows)}
     runs = choose_several(
         "Chosen runs", "picked", titles, [], help="Click a point, with Shift a second one; or choose here with keys."

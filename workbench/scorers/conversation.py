@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from workbench.errors import ScorerError, UseError
-from workbench.records import Json, Judgement, Output, Request
-from workbench.scorers.base import DESK, Answered, ByRubric, Desk, judged, passed, quote
+from workbench.records import Judgement, Output, Request
+from workbench.scorers.base import DESK, Answered, ByOneModel, Desk, judged, passed, quote
 from workbench.scorers.parts import check_names, filled
 from workbench.scorers.verdict import Form, answer_form, form_for, form_name, read_scale, read_verdict
 
@@ -24,7 +24,7 @@ SHORT = 32
 
 
 @dataclass(frozen=True)
-class Conversation(ByRubric):
+class Conversation(ByOneModel):
     """The share of a conversation's answers to which a judge says yes, as a fraction, or pass or fail."""
 
     rubric: str
@@ -43,18 +43,15 @@ class Conversation(ByRubric):
     desk: Desk | None = field(default=None, repr=False, compare=False, metadata=DESK)
     version: ClassVar[int] = 1
     shorthand: ClassVar[str | None] = None
+    shows: ClassVar[tuple[str, str]] = ("conversation", "turns")
 
     def __post_init__(self) -> None:
-        if self.desk is None:
-            raise UseError("asks a model, which is not possible here")
         check_names(self.turns, "turns")
         if self.window < 1:
             raise UseError(f"window is {self.window}; give 1 or more turns")
         if self.at_least is not None and not 0 <= self.at_least <= 1:
             raise UseError(f"at_least {self.at_least:g} is not between 0 and 1")
-        self.desk.engine(self.model).check_params(self._params)
-        if "turns" not in self._rubric.defaults:
-            raise UseError(f"rubric '{self.rubric}' shows no conversation: it does not use 'turns'")
+        self._check()
 
     @cached_property
     def _form(self) -> Form:
@@ -66,34 +63,20 @@ class Conversation(ByRubric):
         return SHORT
 
     @property
-    def needs_expected(self) -> bool:
-        return False
-
-    @property
-    def models(self) -> Sequence[str]:
-        return [self.model]
-
-    @property
     def most_requests(self) -> int:
         """Conversations differ in length: what a window holds stands for it."""
         return self.window
 
     @property
-    def content(self) -> Json:
-        assert self.desk is not None
-        named = {"rubric": self._rubric.name, "revision": self._rubric.revision, "model": self.model}
-        identity = self.desk.engine(self.model).identity
-        return [{**named, "identity": identity, "form": form_name(self._form, POINTS, False)}]
+    def form(self) -> str:
+        return form_name(self._form, POINTS, False)
 
     def requests(self, answer: Answered) -> Sequence[Request]:
         turns = self._turns(answer)
         form = answer_form(self._form, POINTS, False)
         windows = [turns[max(0, i + 1 - self.window) : i + 1] for i in range(len(turns))]
-        try:
-            inputs = dict(answer.case.inputs)
-            shown = [self._rubric.render({**inputs, "turns": window}, answer.case.id) for window in windows]
-        except UseError as error:
-            raise ScorerError(f"rubric '{self.rubric}': {error}") from error
+        inputs = answer.case.inputs
+        shown = [self._render({**inputs, "turns": window}, answer.case.id) for window in windows]
         return [Request("", self.model, messages, self._params, answer=form) for messages in shown]
 
     def judge(self, answer: Answered, outputs: Sequence[Output]) -> Judgement:

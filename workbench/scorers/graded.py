@@ -10,16 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from workbench.errors import ScorerError, UseError
-from workbench.records import Json, Judgement, Output, Request
-from workbench.scorers.base import DESK, Answered, ByRubric, Desk, judged, passed, quote
+from workbench.records import Json, Judgement, Output
+from workbench.scorers.base import DESK, Answered, ByOneModel, Desk, judged, passed, quote
 
 LONG = 1024
 """max_tokens of a grade with its reason."""
 
 
 @dataclass(frozen=True)
-class Graded(ByRubric):
+class Graded(ByOneModel):
     """A model grades by a rubric that asks for JSON with `pass`, `score`, `reason`: pass or fail, or the score."""
 
     rubric: str
@@ -36,41 +35,15 @@ class Graded(ByRubric):
     shorthand: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
-        if self.desk is None:
-            raise UseError("asks a model, which is not possible here")
-        self.desk.engine(self.model).check_params(self._params)
-        if "output" not in self._rubric.defaults:
-            raise UseError(f"rubric '{self.rubric}' shows no answer: it does not use 'output'")
+        self._check()
 
     @property
     def longest(self) -> int:
         return LONG
 
     @property
-    def needs_expected(self) -> bool:
-        return False
-
-    @property
-    def models(self) -> Sequence[str]:
-        return [self.model]
-
-    @property
-    def most_requests(self) -> int:
-        return 1
-
-    @property
-    def content(self) -> Json:
-        assert self.desk is not None
-        identity = self.desk.engine(self.model).identity
-        named = {"rubric": self._rubric.name, "revision": self._rubric.revision}
-        return [{**named, "model": self.model, "identity": identity, "form": "JSON: pass, score, reason"}]
-
-    def requests(self, answer: Answered) -> Sequence[Request]:
-        try:
-            shown = self._rubric.render({**answer.case.inputs, "output": answer.text}, answer.case.id)
-        except UseError as error:
-            raise ScorerError(f"rubric '{self.rubric}': {error}") from error
-        return [Request("", self.model, shown, self._params)]
+    def form(self) -> str:
+        return "JSON: pass, score, reason"
 
     def judge(self, answer: Answered, outputs: Sequence[Output]) -> Judgement:
         kind: Literal["pass", "number"] = "pass" if self.give == "pass" else "number"

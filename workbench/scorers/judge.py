@@ -202,10 +202,7 @@ class Judge(ByRubric):
         inputs = {**answer.case.inputs, **shown, "scale": scale}
         if answer.expected is not None:
             inputs["expected"] = answer.expected
-        try:
-            return self._rubric.render(inputs, answer.case.id)
-        except UseError as error:
-            raise ScorerError(f"rubric '{self.rubric}': {error}") from error
+        return self._render(inputs, answer.case.id)
 
     def _other(self, answer: Answered) -> str:
         if self.against is not None:

@@ -22,7 +22,7 @@ from workbench.records import EMPTY, Json, Model, Output
 from workbench.scoring import Scorers, score_run
 from workbench.store import batches, recording, runs
 from workbench.store.batches import BatchRow
-from workbench.store.database import Database
+from workbench.store.database import CHUNK, Database
 from workbench.tracing import Spans, open_spans
 
 
@@ -124,7 +124,7 @@ def _collect(row: BatchRow, host: BatchHost, database: Database, done: Collected
         ids = batches.batch_requests(connection, row.id)
     good = bad = 0
     fetched = host.outputs(state, ids)
-    while outputs := list(itertools.islice(fetched, recording.CHUNK)):
+    while outputs := list(itertools.islice(fetched, CHUNK)):
         new = _keep(database, row, outputs)
         if spans is not None:
             _trace(spans, database, row, state, new)

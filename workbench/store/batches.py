@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from workbench.records import Message, Request
 from workbench.store import database as db
-from workbench.store.recording import CHUNK
 
 OPEN = ("planned", "uploaded", "submitted")
 """Not ended. A `planned` one may have been uploaded, an `uploaded` one submitted, by a process that died before
@@ -102,15 +101,15 @@ def requests_in_flight(connection: sa.Connection) -> dict[str, str]:
 
 def stored_requests(connection: sa.Connection, ids: Sequence[str]) -> Iterator[Request]:
     """The requests of these ids, in their order."""
-    for start in range(0, len(ids), CHUNK):
-        part = ids[start : start + CHUNK]
+    for start in range(0, len(ids), db.CHUNK):
+        part = ids[start : start + db.CHUNK]
         query = sa.select(db.requests).where(db.requests.c.id.in_(part))
         rows = {row["id"]: row for row in connection.execute(query).mappings()}
         yield from (_request_of(rows[i]) for i in part)
 
 
 def outputs_since(connection: sa.Connection, run: str, ids: Sequence[str], time: str) -> set[str]:
-    """Which of these requests got an output in this run after that time; at most `recording.CHUNK` at once."""
+    """Which of these requests got an output in this run after that time; at most `database.CHUNK` at once."""
     o = db.outputs.c
     query = sa.select(o.request).where(o.request.in_(ids), o.run == run, o.time >= time)
     return set(connection.execute(query).scalars())

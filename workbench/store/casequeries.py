@@ -12,9 +12,6 @@ from workbench.records import Json, Kind
 from workbench.store import database as db
 from workbench.store.runs import run_scorers
 
-CHUNK = 500
-"""Ids in one look-up: SQLite bounds the variables of a statement."""
-
 
 @dataclass(frozen=True, slots=True)
 class CaseRow:
@@ -97,12 +94,12 @@ def answer_counts(
 ) -> Iterator[tuple[str, str, int]]:
     """(case, text, how often) of the answers that these variants gave to these cases."""
     t, o = db.trials.c, db.outputs.c
-    for start in range(0, len(cases), CHUNK):
+    for start in range(0, len(cases), db.CHUNK):
         query = (
             sa.select(t.case, o.text, sa.func.count())
             .join_from(db.trials, db.outputs, o.number == t.output)
-            .where(t.run == run, t.case.in_(cases[start : start + CHUNK]), o.finish_reason != "failed")
-            .where(t.variant.in_(variants[:CHUNK]))
+            .where(t.run == run, t.case.in_(cases[start : start + db.CHUNK]), o.finish_reason != "failed")
+            .where(t.variant.in_(variants[: db.CHUNK]))
             .group_by(t.case, o.text)
         )
         yield from ((row[0], row[1], row[2]) for row in connection.execute(query))

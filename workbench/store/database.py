@@ -21,6 +21,9 @@ from workbench.errors import StoreError
 HEAD = "0009"
 """The newest step; a test holds it against the migration files."""
 
+CHUNK = 500
+"""Ids in one look-up: SQLite bounds the variables of a statement."""
+
 metadata = sa.MetaData()
 
 revisions = sa.Table(

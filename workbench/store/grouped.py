@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from workbench.records import CaseScores, Json
 from workbench.store import database as db
-from workbench.store.kept import CHUNK, kept_sums, kept_usage
+from workbench.store.kept import kept_sums, kept_usage
 from workbench.store.runs import planned_trials, run_variants, suite_order, usage, variants_of
 
 
@@ -54,8 +54,8 @@ def sums_of(scores: CaseScores) -> Json:
 def _empty(connection: sa.Connection, runs: Sequence[str]) -> dict[str, CaseScores]:
     """Run → its variants and cases, without a score."""
     c, cases, clusters = db.cases.c, defaultdict[str, list[str]](list), defaultdict[str, list[str | None]](list)
-    for start in range(0, len(runs), CHUNK):
-        query = sa.select(c.run, c.id, c.cluster).where(c.run.in_(runs[start : start + CHUNK])).order_by(c.position)
+    for start in range(0, len(runs), db.CHUNK):
+        query = sa.select(c.run, c.id, c.cluster).where(c.run.in_(runs[start : start + db.CHUNK])).order_by(c.position)
         for run, case, cluster in connection.execute(query):
             cases[run].append(case)
             clusters[run].append(cluster)

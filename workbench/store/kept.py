@@ -16,9 +16,6 @@ import sqlalchemy as sa
 from workbench.records import Json
 from workbench.store import database as db
 
-CHUNK = 500
-"""Ids in one look-up: SQLite bounds the variables of a statement."""
-
 
 def forget(connection: sa.Connection, run: str) -> None:
     """Removes what is kept of a run, before one of its trials or scores changes."""
@@ -60,9 +57,9 @@ def keep(connection: sa.Connection, run: str, usage: Json, scorers: Json, sums: 
 def kept_usage(connection: sa.Connection, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Run → variant → its usage, of those runs that are kept."""
     found: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(runs) if _seen(connection) else 0, CHUNK):
+    for start in range(0, len(runs) if _seen(connection) else 0, db.CHUNK):
         query = sa.select(db.summaries.c.run, db.summaries.c.usage)
-        rows = connection.execute(query.where(db.summaries.c.run.in_(runs[start : start + CHUNK])))
+        rows = connection.execute(query.where(db.summaries.c.run.in_(runs[start : start + db.CHUNK])))
         found.update(map(tuple, rows))
     return found
 
@@ -77,8 +74,8 @@ def kept_scorers(connection: sa.Connection, run: str) -> list[tuple[str, str]] |
 def kept_sums(connection: sa.Connection, runs: Sequence[str], scorer: str | None) -> dict[str, dict[str, Any]]:
     """Run → scorer → its sums, of one scorer or of all; of those runs that are kept."""
     found: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(runs) if _seen(connection) else 0, CHUNK):
-        some = runs[start : start + CHUNK]
+    for start in range(0, len(runs) if _seen(connection) else 0, db.CHUNK):
+        some = runs[start : start + db.CHUNK]
         there = connection.execute(sa.select(db.summaries.c.run).where(db.summaries.c.run.in_(some))).scalars()
         found.update({run: {} for run in there})
         query = sa.select(db.score_sums.c.run, db.score_sums.c.scorer, db.score_sums.c.sums)

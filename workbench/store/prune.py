@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from workbench.store import database as db
-from workbench.store.recording import CHUNK, is_alive
+from workbench.store.recording import is_alive
 from workbench.store.tries import RUN as PLAYGROUND
 
 
@@ -30,8 +30,8 @@ def prune(connection: sa.Connection, keep: int | None = None, before: str | None
     An answer that a run got from an older one is referred to, and stays. Roll the transaction back for a look ahead.
     """
     chosen, spared = _chosen(connection, keep, before)
-    for start in range(0, len(chosen), CHUNK):
-        connection.execute(db.runs.delete().where(db.runs.c.id.in_(chosen[start : start + CHUNK])))
+    for start in range(0, len(chosen), db.CHUNK):
+        connection.execute(db.runs.delete().where(db.runs.c.id.in_(chosen[start : start + db.CHUNK])))
     o, t = db.outputs.c, db.trials.c
     outputs = connection.execute(
         db.outputs.delete().where(

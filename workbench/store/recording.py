@@ -19,9 +19,6 @@ from workbench.store import database as db
 from workbench.store.kept import forget, forget_users
 from workbench.store.retrieved import gathered
 
-CHUNK = 500
-"""Ids in one look-up: SQLite bounds the variables of a statement."""
-
 STALE_SECONDS = 120.0
 """A running row of another machine without a heartbeat for so long is interrupted."""
 
@@ -142,10 +139,10 @@ def known(connection: sa.Connection, ids: Iterable[str], newer_than: str = "") -
     """The newest answer to each request that has one; failures are no answers."""
     found: dict[str, Kept] = {}
     wanted = list(dict.fromkeys(ids))
-    for start in range(0, len(wanted), CHUNK):
+    for start in range(0, len(wanted), db.CHUNK):
         query = (
             sa.select(db.outputs)
-            .where(db.outputs.c.request.in_(wanted[start : start + CHUNK]))
+            .where(db.outputs.c.request.in_(wanted[start : start + db.CHUNK]))
             .where(db.outputs.c.finish_reason != "failed", db.outputs.c.time >= newer_than)
             .order_by(db.outputs.c.number)
         )

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from workbench.errors import FileError
 from workbench.records import Json
 from workbench.store import database as db
-from workbench.store.recording import CHUNK, is_alive
+from workbench.store.recording import is_alive
 from workbench.store.rows import TABLES
 from workbench.store.summaries import keep_ended
 
@@ -45,7 +45,7 @@ def take_in(connection: sa.Connection, rows: Iterable[tuple[str, Row]], check: C
     held: list[Row] = []
     current = ""
     for table, row in rows:
-        if held and (table != current or len(held) == CHUNK):
+        if held and (table != current or len(held) == db.CHUNK):
             _TAKERS.get(current, _take_new)(state, current, held)
             held = []
         check(table, row)

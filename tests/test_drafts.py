@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from doubles.pages import said, texts
+from doubles.pages import clean, opened, press, said, texts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
@@ -81,19 +81,10 @@ def test_a_draft_is_not_written_through_a_link(project: Project, tmp_path_factor
 
 
 def window(screen: str, **address: str) -> AppTest:
-    app = AppTest.from_string(f"from workbench.views.screens.{screen} import show\nshow()\n", default_timeout=30)
-    for name, value in address.items():
-        app.query_params[name] = value
-    return clean(app.run())
-
-
-def clean(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception[0].value
-    return app
-
-
-def press(app: AppTest, label: str) -> AppTest:
-    return clean(next(b for b in app.button if b.label == label).click().run())
+    return opened(
+        AppTest.from_string(f"from workbench.views.screens.{screen} import show\nshow()\n", default_timeout=30),
+        **address,
+    )
 
 
 def labels(app: AppTest) -> list[str]:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from doubles.pages import clean, opened, press
 from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
@@ -60,19 +61,7 @@ def run(project: Project) -> str:
 
 
 def page(**address: str) -> AppTest:
-    app = AppTest.from_string(SCRIPT, default_timeout=30)
-    for name, value in address.items():
-        app.query_params[name] = value
-    return clean(app.run())
-
-
-def clean(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception[0].value
-    return app
-
-
-def press(app: AppTest, label: str) -> AppTest:
-    return clean(next(b for b in app.button if b.label == label).click().run())
+    return opened(AppTest.from_string(SCRIPT, default_timeout=30), **address)
 
 
 def everything(app: AppTest) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from doubles.pages import texts
+from doubles.pages import opened, texts
 from streamlit.testing.v1 import AppTest
 
 from workbench.checks import keep_check, kept_check
@@ -67,12 +67,7 @@ def _screen() -> None:
 
 
 def page(**address: str) -> AppTest:
-    app = AppTest.from_function(_screen, default_timeout=30)
-    for name, value in address.items():
-        app.query_params[name] = value
-    app.run()
-    assert not app.exception
-    return app
+    return opened(AppTest.from_function(_screen, default_timeout=30), **address)
 
 
 def test_every_model_is_a_row_and_one_that_cannot_be_opened_says_why(root: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from doubles.pages import address_of, said, texts
+from doubles.pages import address_of, opened, said, texts
 from streamlit.testing.v1 import AppTest
 
 from workbench.define.library import Library
@@ -51,12 +51,7 @@ def _screen() -> None:
 
 
 def page(**address: str) -> AppTest:
-    app = AppTest.from_function(_screen, default_timeout=30)
-    for name, value in address.items():
-        app.query_params[name] = value
-    app.run()
-    assert not app.exception
-    return app
+    return opened(AppTest.from_function(_screen, default_timeout=30), **address)
 
 
 def button(app: AppTest, label: str):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from doubles.pages import address_of, said, texts
+from doubles.pages import address_of, opened, said, texts
 from streamlit.testing.v1 import AppTest
 
 from workbench.define.library import Library
@@ -39,12 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def page(**address: str) -> AppTest:
-    app = AppTest.from_function(_screen, default_timeout=30)
-    for name, value in address.items():
-        app.query_params[name] = value
-    app.run()
-    assert not app.exception
-    return app
+    return opened(AppTest.from_function(_screen, default_timeout=30), **address)
 
 
 def _screen() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doubles.pages import texts
+from doubles.pages import clean, opened, texts
 from streamlit.testing.v1 import AppTest
 
 from workbench.define.project import load_project
@@ -50,15 +50,7 @@ def greet(project: Path) -> Path:
 
 
 def page(**address: str) -> AppTest:
-    app = AppTest.from_string(SCRIPT, default_timeout=30)
-    for name, value in address.items():
-        app.query_params[name] = value
-    return clean(app.run())
-
-
-def clean(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception[0].value
-    return app
+    return opened(AppTest.from_string(SCRIPT, default_timeout=30), **address)
 
 
 def button(app: AppTest, label: str):

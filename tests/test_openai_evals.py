@@ -124,9 +124,10 @@ def test_a_graded_spec_shows_the_judge_what_evals_shows(tmp_path: Path) -> None:
     assert message.role == "user"
     assert message.text == (
         "Is this funny? an {answer}\nBe brief.\nUser: Say {{hi}}\n\nFor: me {{ a }}, ['a', 1] {x}\n\n"
-        'Answer the question by printing only a single choice from "Yes" or "No" (without quotes or punctuation) '
-        "corresponding to the correct answer with no other text."
+        'Reply with nothing but the right one of "Yes" or "No", without quotes or punctuation.'
     )
+    told = [line.note for line in report.lines if line.fate == "approximated"]
+    assert "eval_type classify asks for a choice in words of the workbench's own" in told
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """ModelBasedClassify of OpenAI's evals: a graded spec (`registry/modelgraded`) as a rubric and the scorer `classified`.
 
-What the judge is shown is composed as there (`evals/elsuite/modelgraded/classify.py` and `classify_utils.py`); the
-sentences that ask for a choice are evals' own (MIT licence, © OpenAI).
+What the judge is shown is composed as there (`evals/elsuite/modelgraded/classify.py` and `classify_utils.py`), but for
+the sentences by which an `eval_type` asks for a choice: they ask for the same form in words of our own.
 """
 
 from __future__ import annotations
@@ -25,17 +25,13 @@ MATCH_FNS = ("include", "exact", "endswith", "starts_or_endswith")
 SENT = {"max_tokens": 1024, "temperature": 0}
 """What is sent for an answer and for a verdict, where nothing else is said."""
 ASKS = {
-    "classify": "Answer the question by printing only a single choice from {choices} (without quotes or punctuation) "
-    "corresponding to the correct answer with no other text.",
-    "classify_cot": "First, answer by printing a single choice from {choices} (without quotes or punctuation) "
-    "corresponding to the correct answer. Then, from the next line, explain your reasonings step by step.",
-    "cot_classify": "First, write out in a step by step manner your reasoning to be sure that your conclusion is "
-    "correct. Avoid simply stating the correct answer at the outset. Then print only a single choice from {choices} "
-    "(without quotes or punctuation) on its own line corresponding to the correct answer. At the end, repeat just the "
-    "answer by itself on a new line.\n\nReasoning:",
-    "cot_classify_jp": "まず、一歩一歩あなたの推論を書き出してください。"
-    "単に正しい答えを最初に述べることを避けてください。次に、{choices}（引用符や句読点なし）から正しい答えに対応する1つの選択肢を単独の行に書きだしてください。"
-    "最後に、答えだけを新しい行に繰り返してください。\n\n推論：",
+    "classify": "Reply with nothing but the right one of {choices}, without quotes or punctuation.",
+    "classify_cot": "Write the right one of {choices} on the first line, without quotes or punctuation. Give your "
+    "reasons, step by step, on the lines below it.",
+    "cot_classify": "Think it through first, step by step, and name no choice before you have. Then write the right one "
+    "of {choices}, without quotes or punctuation, on a line of its own, and once more on the last line.\n\nReasoning:",
+    "cot_classify_jp": "まず順を追って考え、それまでは答えを書かないでください。次に、{choices}のうち正しいものを一つ、"
+    "引用符や句読点を付けずに単独の行に書き、最後の行にもう一度書いてください。\n\n推論：",
 }
 """By eval_type the words that ask for a choice."""
 
@@ -93,13 +89,15 @@ def read_grading(spec: Spec, path: Path, samples: list[Sample], rubric: str, jud
         body = _template(message["content"], names, extra, known, place)
         bodies.append(f"{message['role']}:\n{body}\n")
     trimmed = any(trim_blank_lines(m["content"]) != m["content"] for m in messages)
-    notes = ("blank lines at the ends of a message are removed",) if trimmed else ()
+    notes = ["blank lines at the ends of a message are removed"] if trimmed else []
+    if kind := args.get("eval_type"):
+        notes.append(f"eval_type {kind} asks for a choice in words of the workbench's own")
     return Grading(
         key=str(key),
         params=_sent(args.get("sample_kwargs"), spec),
         scorers=_scorers(graded, args, choices, (rubric, judge, _sent(args.get("eval_kwargs"), spec)), place),
         files={f"prompts/{rubric}.prompty": "\n".join(bodies)},
-        notes=notes,
+        notes=tuple(notes),
     )
 
 

@@ -29,7 +29,8 @@ ASKS = {
     "classify_cot": "Write the right one of {choices} on the first line, without quotes or punctuation. Give your "
     "reasons, step by step, on the lines below it.",
     "cot_classify": "Think it through first, step by step, and name no choice before you have. Then write the right "
-    "one of {choices}, without quotes or punctuation, on a line of its own, and once more on the last line.\n\nReasoning:",
+    "one of {choices}, without quotes or punctuation, on a line of its own, and once more on the last line."
+    "\n\nReasoning:",
     "cot_classify_jp": "まず順を追って考え、それまでは答えを書かないでください。次に、{choices}のうち正しいものを一つ、"
     "引用符や句読点を付けずに単独の行に書き、最後の行にもう一度書いてください。\n\n推論：",
 }

@@ -164,7 +164,7 @@ def chart(drawn: Any, name: str, **more: Any) -> None:
     own toolbar gives a PNG.)"""
     st.altair_chart(drawn, width="stretch", **more)
     file = f"{name.replace('/', '-')}.svg"
-    label, kind = f"{name} as SVG", "image/svg+xml"
+    label, kind = f"{name.capitalize()} as SVG", "image/svg+xml"
     st.download_button(label, partial(_svg, drawn), file, kind, key=f"{file} file", type="tertiary")
 
 

@@ -321,7 +321,7 @@ def battery_as_nobody(place: Path, port: int, victim: int) -> list[str]:
         + Path(__file__).read_text().partition("\ndef battery(")[2].partition("\n\n\nUSERS")[0]
         + f"\nprint(json.dumps(battery({port}, {victim}, {str(place / 'marker.txt')!r})))\n"
     )
-    opened = [place, *place.parents[:2]]
+    opened = [place, *(folder for folder in place.parents if folder.stat().st_mode & 0o005 != 0o005)]
     modes = {folder: folder.stat().st_mode for folder in opened}
     for folder in opened:
         folder.chmod(0o755)

@@ -156,7 +156,13 @@ def exports(rows: Callable[[], Rows], name: str, what: str = "") -> None:
         for form, ending, mime, written in forms:
             label = f"{what} as {form}" if what else form
             file = f"{name.replace('/', '-')}.{ending}"
-            st.download_button(label, partial(_made, written, rows), file, mime, key=f"{file} file", type="tertiary")
+            save_button(label, partial(_made, written, rows), file, mime)
+
+
+def save_button(label: str, made: Callable[[], str], file: str, mime: str) -> None:
+    """A button that saves a file, made when it is pressed. The page is not drawn anew for it: that would be of no use,
+    and could take the button's file away before the browser has asked for it."""
+    st.download_button(label, made, file, mime, key=f"{file} file", type="tertiary", on_click="ignore")
 
 
 def chart(drawn: Any, name: str, **more: Any) -> None:
@@ -164,8 +170,7 @@ def chart(drawn: Any, name: str, **more: Any) -> None:
     own toolbar gives a PNG.)"""
     st.altair_chart(drawn, width="stretch", **more)
     file = f"{name.replace('/', '-')}.svg"
-    label, kind = f"{name.capitalize()} as SVG", "image/svg+xml"
-    st.download_button(label, partial(_svg, drawn), file, kind, key=f"{file} file", type="tertiary")
+    save_button(f"{name.capitalize()} as SVG", partial(_svg, drawn), file, "image/svg+xml")
 
 
 def _svg(drawn: Any) -> str:

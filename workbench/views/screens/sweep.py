@@ -48,6 +48,7 @@ from workbench.views.screens.page import (
     open_database,
     open_project,
     plain_text,
+    save_button,
 )
 from workbench.views.screens.suite_form import suite_fields
 from workbench.views.screens.sweep_jobs import jobs_panel
@@ -191,7 +192,7 @@ def _edit(project: Project, draft: Draft, how: str) -> None:
     with st.expander("YAML"):
         st.code(f.printable(draft.text), language=None, wrap_lines=True)
         file = f"{(draft.name or 'new').replace('/', '-')}.yaml"
-        st.download_button("YAML", draft.text, file, "application/yaml", type="tertiary")
+        save_button("YAML", lambda: draft.text, file, "application/yaml")
         if changed and draft.was and "#" in draft.was:
             st.caption("A form can't keep comments inside the file, only those at its top; edit as YAML to keep them.")
 

@@ -43,6 +43,11 @@ class Trouble(Exception):
     quotas: Mapping[str, Quota] = field(default_factory=dict)
     """What the refusal told of limits."""
 
+    @property
+    def maybe_paid(self) -> bool:
+        """The host may have answered, and count it: what it said did not come, or was no answer."""
+        return self.kind in ("timeout", "connection", "bad_answer") and not self.unreachable
+
 
 def of_status(status: int, headers: Mapping[str, str], text: str, answered: bool) -> Trouble:
     """The trouble behind an HTTP status; `answered`: other calls of this run got answers."""

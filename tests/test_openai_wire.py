@@ -115,6 +115,8 @@ def test_durations_are_read_as_they_are_written(milliseconds: int) -> None:
         ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}, 30),
         ({"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT"}, 0),
         ({"retry-after": "later"}, None),
+        ({"retry-after": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 +99999999999999"}, None),
         ({"retry-after": "7", "retry-after-ms": "soon"}, 7),
     ],
 )
@@ -128,6 +130,24 @@ def test_quotas_are_read_where_all_of_one_is_told() -> None:
     assert quotas(told) == {"requests": Quota(600, 599, 0.1)}
     assert quotas({"x-ratelimit-remaining-requests": "5"}) == {}
     assert quotas({**told, "x-ratelimit-reset-requests": "soon"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset", "found"),
+    [
+        ("600", "-1000000", "1s", Quota(600, 0, 1)),  # what is owed would be waited for without end
+        ("600", "900", "1s", Quota(600, 600, 1)),
+        ("600", "nan", "1s", None),
+        ("inf", "5", "1s", None),
+        ("600", "5", "9" * 400, None),
+        ("1e-300", "0", "1s", None),
+        ("-1", "-1", "1s", None),
+    ],
+)
+def test_a_quota_that_can_not_be_is_none(limit: str, remaining: str, reset: str, found: Quota | None) -> None:
+    parts = {"limit": limit, "remaining": remaining, "reset": reset}
+    told = quotas({f"x-ratelimit-{name}-tokens": value for name, value in parts.items()})
+    assert told == ({"tokens": found} if found else {})
 
 
 @pytest.mark.parametrize(

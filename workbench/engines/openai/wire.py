@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol
@@ -114,11 +115,28 @@ def parse(raw: bytes) -> Any:
 
 async def server_sent(response: Any) -> AsyncIterator[bytes]:
     """The `data` of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), as OpenAI
-    streams; the mark of its end is none."""
-    async for line in response.aiter_lines():
-        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-        if data and data != "[DONE]":
-            yield data.encode()
+    streams; the mark of its end is none. A connection that breaks after that mark has brought all."""
+    ended = False
+    try:
+        async for line in _lines(response):
+            data = line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
+            ended = ended or data == b"[DONE]"
+            if data and not ended:
+                yield data
+    except Exception:
+        if not ended:
+            raise
+
+
+async def _lines(response: Any) -> AsyncIterator[bytes]:
+    begun: list[bytes] = []
+    async for piece in response.aiter_bytes():
+        *ended, rest = re.split(rb"\r\n|\n|\r", piece)
+        for line in ended:
+            yield b"".join([*begun, line])
+            begun.clear()
+        begun.append(rest)
+    yield b"".join(begun)
 
 
 def read_answer(form: Form, raw: bytes) -> Answer:

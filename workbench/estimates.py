@@ -77,12 +77,13 @@ def read_drawn(root: Path) -> Labels:
 
 def judged_variant(connection: Any, run: Run, variant: str, scorer: str, labels: Labels) -> Judged:
     """A variant of a stored run."""
-    rows = [r for r in runs.trial_rows(connection, run.id, TrialFilter(variant=variant)) if _answered(r)]
-    scores = {row.case_id: value for row in rows if (value := _score(row, scorer)) is not None}
+    rows = [r for r in runs.trial_rows(connection, run.id, TrialFilter((variant,))) if _answered(r)]
+    scored = {row.case_id: value for row in rows if (value := _score(row, scorer)) is not None}
+    scores = {row.case_id: scored[row.case_id] for row in rows if row.case_id in scored and not row.quarantined}
     if run.header.get("repeats") != 1 or runs.has_clusters(connection, run.id):
         return Judged(scores, problem=ALONE)
     by_trial = {row.trial_id: row for row in rows}
-    frames = {frame_of(by_trial), frame_of(row.trial_id for row in rows if row.case_id in scores)}
+    frames = {frame_of(by_trial), frame_of(row.trial_id for row in rows if row.case_id in scored)}
     chosen = []
     for row in _about(labels, run, scorer, _reference(connection, run, scorer)):
         for trial, text in zip(row.trials, row.outputs, strict=False):

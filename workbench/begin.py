@@ -83,7 +83,9 @@ def begin(prepared: Prepared, database: Database, options: RunOptions, stop: Eve
     trials = [(p.trial, p.request.id) for block in prepared.blocks(seed, stop) for p in block]
     if stop is not None and stop.is_set():  # hundreds of thousands of trials take a while
         raise KeyboardInterrupt
-    rules = [dict(rule) for rule in (suite.until, suite.race) if rule]
+    rules: list[Json] = [dict(rule) for rule in (suite.until, suite.race) if rule]
+    aside = sorted(case.id for case in suite.cases if case.quarantined)
+    rules += [{"quarantine": aside}] if aside else []
     plan = recording.Plan(content_id("pl1", [*([t.id, request] for t, request in trials), *rules]), trials)
     with database.write() as connection:
         for prompt in suite.prompts.values():

@@ -131,6 +131,8 @@ class Case:
     """Rows that belong together, such as questions on one document."""
     messages: tuple[Message, ...] = ()
     """A chat history that the prompt continues."""
+    quarantined: bool = False
+    """Asked and shown, but counted in no mean, comparison or gate."""
     origin: str = ""
     """`file:line`, for messages to people."""
 
@@ -156,8 +158,7 @@ class Model:
     settings: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     """What the engine needs to open it: `path`, `quantise`, `model`, `base_url`, `api_key_env`, …"""
     price: Mapping[str, float] | None = None
-    """US dollars for a million tokens: `input`, `output`, `cached_input`, and the same in a batch (`batch_input`,
-    …) where they are known; None means unknown, never free."""
+    """US dollars for a million tokens: `input`, `output`, `cached_input`, `batch_input`, …; None: unknown, not free."""
     limits: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
 
 
@@ -343,8 +344,7 @@ class Run:
     suite: str
     stage: str
     status: Literal["running", "waiting", "complete", "stopped", "failed", "interrupted"]
-    """`waiting`: its batches are with the provider. `interrupted` is not stored: it is a `running` row whose
-    process is gone."""
+    """`waiting`: its batches are with the provider. `interrupted` (not stored): `running`, but its process is gone."""
     started: str
     """ISO 8601 in UTC."""
     ended: str | None

@@ -306,7 +306,8 @@ def test_smollm2_against_the_people_of_pandalm(root: Path, shared: Path) -> None
     made = measured(root, "evals/labels/people.jsonl", "judges/pair", "small")
     figures = made.licence["figures"]
     assert (figures["n"], figures["random"]) == (20, 0)
-    assert figures["kappa"]["low"] < 0.4
+    # one that always says the same agrees no better than chance, and its kappa has no interval
+    assert figures["kappa"] is None or figures["kappa"]["low"] < 0.4
     assert figures["position"]["pairs"] > 15
     assert figures["position"]["bias"] > 0.5
     assert made.short_of

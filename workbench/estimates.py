@@ -265,13 +265,13 @@ def _question(judges: Mapping[str, Sequence[Mapping[str, Json]]], scorer: str) -
     parts = judges[scorer]
     if is_judge(parts):
         return _Question(scorer, scorer, 1.0, parts[0])
-    shares = [part["share"] for part in parts if part.get("share")]
-    if not shares:
+    held = [part for part in parts if part.get("share")]
+    if not held:
         return Unsaid(
             "it is a judge and others in one, which labels correct only in a 'weighted' without at_least that holds "
             "one judge, unnested; give the judge a gate of its own"
         )
-    judge = [{k: v for k, v in part.items() if k not in ("inside", "share")} for part in parts if part.get("share")]
+    judge = [{k: v for k, v in part.items() if k not in ("inside", "share")} for part in held]
     alone = next(
         (name for name, found in judges.items() if is_judge(found) and [dict(p) for p in found] == judge), None
     )
@@ -280,7 +280,7 @@ def _question(judges: Mapping[str, Sequence[Mapping[str, Json]]], scorer: str) -
             "the score of the judge in it is not kept by itself, which labels need to correct it; put the same judge "
             "among the scorers too (its answers are not asked twice): workbench score RUN --with SUITE"
         )
-    return _Question(scorer, alone, shares[0], judge[0])
+    return _Question(scorer, alone, held[0]["share"], judge[0])
 
 
 def people_estimates(root: Path, database: Database, run: str) -> dict[tuple[str, str], PredictionPowered]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -131,7 +132,7 @@ def _print_trials(connection: Any, run: str, chosen: Mapping[str, Any], as_json:
     variants = stored.run_variants(connection, run)
     wanted = TrialFilter(select_some(variants, chosen["only"]) if chosen["only"] else (), **narrowing)
     labels = {v.id: v.label for v in variants}
-    if not any(stored.trial_rows(connection, run, TrialFilter(wanted.variants, **narrowing, limit=1))):
+    if not any(stored.trial_rows(connection, run, replace(wanted, limit=1))):
         click.echo(one_line(_none(**narrowing, only=chosen["only"])), err=True)
     elif chosen["grid"] and as_json:
         for row in load_grid(connection, run, wanted, chosen["scorer"]).rows:

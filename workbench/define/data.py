@@ -88,16 +88,17 @@ def shuffled(cases: Iterable[Case], seed: int) -> list[Case]:
 def _quarantined(cases: list[Case], source: CasesFile, suite: Located) -> list[Case]:
     """The cases, those marked that the suite's `quarantine` names; some must be left that count."""
     known = {case.id for case in cases}
-    named = [str(name) for name in source.quarantine]
-    for i, name in enumerate(named):
+    aside: set[str] = set()
+    for i, name in enumerate(map(str, source.quarantine)):
         with suite.at("cases", "quarantine", i):
             if name not in known:
                 raise SuiteError(f"'quarantine' names '{name}', which is no case's id{suggest(name, known)}")
-            if name in named[:i]:
+            if name in aside:
                 raise SuiteError(f"'quarantine' names '{name}' twice; take one out")
-    if len(named) == len(cases):
+        aside.add(name)
+    if len(aside) == len(cases):
         raise SuiteError("'quarantine' names every case, so none would count; take some out", suite.path)
-    return [replace(case, quarantined=True) if case.id in named else case for case in cases]
+    return [replace(case, quarantined=True) if case.id in aside else case for case in cases]
 
 
 def _sample(cases: list[Case], limit: int | None, seed: int) -> tuple[Case, ...]:

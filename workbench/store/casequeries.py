@@ -46,9 +46,7 @@ def case_rows(connection: sa.Connection, run: str) -> list[CaseRow]:
     c, t = db.cases.c, db.trials.c
     answered = sa.select(t.case).where(t.run == run, t.output.is_not(None)).distinct()
     asked = set(connection.execute(answered).scalars())
-    query = (
-        sa.select(c.id, c.cluster, c.tags, c.inputs, c.expected, c.quarantined).where(c.run == run).order_by(c.position)
-    )
+    query = sa.select(c.id, c.cluster, c.tags, c.inputs, c.expected, c.quarantined).where(c.run == run)
     return [
         CaseRow(row.id, row.cluster, tuple(row.tags), row.inputs, row.expected, row.id in asked, bool(row.quarantined))
         for row in connection.execute(query.order_by(c.position))

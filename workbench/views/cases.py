@@ -259,8 +259,7 @@ class Reading:
         return CaseFinding(about.id, float(figure), variants, note, about.inputs, about.expected)
 
     def list(self, what: str, figure: str, rows: Sequence[CaseFinding], found: int, note: str) -> CaseList:
-        aside = f.left_out(sum(case.quarantined for case in self.cases))
-        told = f"{note}; {aside}" if aside else note
+        told = note + f.left_out(sum(case.quarantined for case in self.cases), "; ")
         return CaseList(self.run, what, self.scorer, figure, tuple(rows), found, len(self.cases), told)
 
 

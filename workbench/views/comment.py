@@ -99,7 +99,7 @@ def _headline(data: CommentData) -> str:
         return "gates could not be judged" if data.problem else "no gates"
     headlines = {"pass": "gates passed", "fail": "a gate failed", "unchanged": "unchanged, not measured again"}
     told = headlines.get(data.report.answer, "not enough data")
-    return f"{told}; {f.left_out(data.report.quarantined)}" if data.report.quarantined else told
+    return told + f.left_out(data.report.quarantined, "; ")
 
 
 def _sections(data: CommentData) -> Iterator[str]:

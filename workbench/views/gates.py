@@ -24,13 +24,13 @@ def summary_line(report: GateReport) -> str:
     standings = [result.answer for result in report.results]
     counts = [f"{standings.count(s)} {s}" for s in ("fail", "not enough data", "pass", "unchanged", "new")
               if s in standings]  # fmt: skip
-    aside = f"; {f.left_out(report.quarantined)}" if report.quarantined else ""
+    aside = f.left_out(report.quarantined, "; ")
     return f"gates: {report.answer} ({', '.join(counts) or 'none was judged'}){aside}"
 
 
 def numbers(result: GateResult) -> str:
     """What was measured, the bound that decided, what it was held to, and how many cases are left out of it."""
-    return _measured(result) + (f"; {f.left_out(result.quarantined)}" if result.quarantined else "")
+    return _measured(result) + f.left_out(result.quarantined, "; ")
 
 
 def _measured(result: GateResult) -> str:

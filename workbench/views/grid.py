@@ -144,16 +144,16 @@ def _cell(label: str, trials: Sequence[TrialRow], scorer: str, kind: Kind | None
     answers = Counter(_said(t.output) for t in trials if t.output is not None and t.output.failure is None)
     failures = [t.output.failure for t in trials if t.output is not None and t.output.failure is not None]
     answer, agree = next(iter(answers.most_common(1)), (None, 0))
-    scored, (shade, sign) = values(trials, scorer), _sign(trials, scorer, kind)
+    scored = values(trials, scorer)
+    shade, sign = _sign(trials, scorer, kind, scored)
     why = f"{failures[0].kind}: {failures[0].message}" if failures else ""
     mean = sum(scored) / len(scored) if scored else None
     return GridCell(label, shade, sign, len(scored), mean, answer, agree, answers.total(), len(failures), why)
 
 
-def _sign(trials: Sequence[TrialRow], scorer: str, kind: Kind | None) -> tuple[Shade, str]:
-    """The mark of a cell; none where it has an answer that is not scored."""
+def _sign(trials: Sequence[TrialRow], scorer: str, kind: Kind | None, scored: Sequence[float]) -> tuple[Shade, str]:
+    """The mark of a cell, whose scores are these; none where it has an answer that is not scored."""
     found = mark(trials, scorer)
-    scored = values(trials, scorer)
     if kind == "label":
         labels = Counter(s.value for t in trials for s in t.scores if s.scorer == scorer and s.value is not None)
         return "none", f.one_line(str(labels.most_common(1)[0][0])) if labels else ""

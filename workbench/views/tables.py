@@ -66,7 +66,9 @@ def compare_table(view: RunView, scorer: ScorerView, width: int = 80) -> Table:
     the terminal has room (`width` columns); below it which one is best, and what these cases can show."""
     unit = "" if scorer.kind == "number" else ", points"
     reference = f.one_line(view.labels.get(view.reference or "", "–"))
-    table = _table(f"{f.one_line(scorer.name)}: difference to {reference}{unit}{_aside(view)}")
+    table = _table(
+        f"{f.one_line(scorer.name)}: difference to {reference}{unit}{f.left_out(len(view.quarantined), ' · ')}"
+    )
     wide = width >= DRAWN_FROM
     _columns(table, "variant", "difference", *[""] * wide, "p", "won, lost, tied", "cases", "verdict")
     ends = axis([row.interval for row in scorer.comparisons if row.interval], symmetric=True)
@@ -201,12 +203,7 @@ def _title(view: RunView, scorer: ScorerView) -> Text:
     confidence = scorer.summaries[0].confidence if scorer.summaries else 0.95
     runs = ", ".join(f.one_line(run.id) for run in view.runs)
     name = f"{f.one_line(view.run.suite)} · {f.one_line(scorer.name)}"
-    return Text(f"{name} · {100 * confidence:g} % intervals · {runs}{_aside(view)}")
-
-
-def _aside(view: RunView) -> str:
-    """What a table's title says of cases that it leaves out."""
-    return f" · {f.left_out(len(view.quarantined))}" if view.quarantined else ""
+    return Text(f"{name} · {100 * confidence:g} % intervals · {runs}{f.left_out(len(view.quarantined), ' · ')}")
 
 
 def _table(title: str | None) -> Table:

@@ -77,7 +77,7 @@ class Context:
                 f"no memory for {shape.cells} tokens of context: {library.explain()}; set a smaller `context`"
             )
         self.shape = shape
-        self._scales: tuple[float, ...] = ()
+        self.scales: tuple[float, ...] = ()
         self._memory = self.lib.llama_get_memory(self.handle)
 
     def close(self) -> None:
@@ -90,9 +90,9 @@ class Context:
 
     def adapt(self, scales: Sequence[float]) -> None:
         """How strongly each adapter counts from here on; what is in the cache stays as it was evaluated."""
-        if self._scales != (wanted := tuple(scales)):
+        if self.scales != (wanted := tuple(scales)):
             apply_adapters(self.handle, self._adapters, wanted)
-            self._scales = wanted
+            self.scales = wanted
 
     def add(self, token: int, position: int, sequence: int | None, wanted: bool) -> int:
         """Adds a token to the batch; returns its entry. Logits can be had of it only where `wanted`."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -44,8 +45,7 @@ SEQUENCES = 128
 CACHE_SHARE = 0.25
 """Of the free memory: what the cache may take beyond one request's context."""
 BATCH = 256
-"""Prompt tokens evaluated at once: with 512 they look in vain at more cells that come after them (measured: slower
-by 5 to 10 % on every set of benchmarks/local_sweep.py)."""
+"""Prompt tokens evaluated at once: of 512, more look in vain at cells that come after them (docs/benchmarks.md)."""
 OTHER_FORMS = ("q4_0", "q8_0", "f16")
 TRY_BYTES = 1_000_000_000
 """A file below this size is re-quantised to see whether it would be faster."""
@@ -226,24 +226,23 @@ class LlamaEngine:
 
     def _answer(self, requests: list[Request], source: Requests) -> Iterator[Piece | Output]:
         """Answers a set of requests, together or one by one."""
-        answers: list[Answer] = []
+        tuned: dict[tuple[float, ...], list[Answer]] = {}
         yield from self._embedded([request for request in requests if "embedding" in request.answer])
         for request in requests:
             if "embedding" in request.answer:
                 continue
             try:
-                answers.append(self._prepared(request))
+                answer = self._prepared(request)
+                tuned.setdefault(self._scales(request.params), []).append(answer)
             except (chat.ChatError, GrammarError, ModelError) as error:
                 yield failed(request, "refused", str(error))
             except _TooLongError as error:
                 yield failed(request, "too_long", str(error))
+        answers = list(chain.from_iterable(tuned.values()))
         if not answers:
             return
         scheduler, one_by_one = self._opened(answers), self._one_by_one
         apart = one_by_one or any(answer.request.alone for answer in answers)
-        tuned: dict[tuple[float, ...], list[Answer]] = {}
-        for answer in answers:
-            tuned.setdefault(self._scales(answer.request.params), []).append(answer)
         for scales, together in tuned.items():
             for group in [[answer] for answer in together] if apart else [together]:
                 if one_by_one or group[0].request.alone:
@@ -265,7 +264,7 @@ class LlamaEngine:
             return [answer for answer in alive if answer.request.id in gone] if gone else []
 
         try:
-            for step in scheduler.run([answer for answer in answers if not answer.finish], cancelled):
+            for step in scheduler.run([a for a in answers if not a.finish], cancelled):
                 for answer in streaming:
                     yield from answer.take_pieces()
                 for answer in step.dropped:
@@ -312,7 +311,6 @@ class LlamaEngine:
 
     def _prepared(self, request: Request) -> Answer:
         sampling = self._sampling(request.params)
-        self._scales(request.params)
         prompt = self._tokens(request)
         choices: dict[str, list[int]] = {}
         if "choices" in request.answer:
@@ -340,10 +338,10 @@ class LlamaEngine:
             seeds = (sampling.seed, request.seed, self._settings.get("seed"), 0)
             seed = next(seed for seed in seeds if seed is not None)
 
-            def chain() -> Chain:
+            def make_chain() -> Chain:
                 return Chain(sampling, self.vocabulary, seed).build(prompt, self._tokens_at_most, grammar)
 
-            answer.sample_with(chain, None if grammar is not None else sampling.shortlist)
+            answer.sample_with(make_chain, None if grammar is not None else sampling.shortlist)
         return answer
 
     def _sampling(self, params: Mapping[str, Json]) -> Sampling:

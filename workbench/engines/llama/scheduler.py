@@ -75,14 +75,12 @@ class Scheduler(Generic[T]):
 
     def __init__(self, context: Context, branches: int, counters: Counters) -> None:
         self._context, self._branches, self.counters = context, branches, counters
-        self._scales: tuple[float, ...] = ()
         self._clear()
 
     def adapt(self, scales: Sequence[float]) -> None:
         """How strongly the context's adapters count in the next run; a prefix is shared under the same scales only."""
         self._context.adapt(scales)
-        self._scales = tuple(scales)
-        self._trie = self._tries.setdefault(self._scales, Trie())
+        self._trie = self._tries.setdefault(self._context.scales, Trie())
 
     def run(self, trials: Sequence[T], cancelled: Callable[[], Sequence[T]]) -> Iterator[Step[T]]:
         """Answers the trials; yields after each step. Left early, it forgets all."""
@@ -124,7 +122,7 @@ class Scheduler(Generic[T]):
 
     def _clear(self) -> None:
         self._trie = Trie()
-        self._tries: dict[tuple[float, ...], Trie] = {self._scales: self._trie}
+        self._tries: dict[tuple[float, ...], Trie] = {self._context.scales: self._trie}
         """By the adapters' scales; all but the one at work hold idle prefixes only."""
         self._agenda: deque[Node] = deque()
         """Prompt nodes that are to begin, depth first."""

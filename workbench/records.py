@@ -1,9 +1,8 @@
-"""The plain records that every stage speaks, in the order in which the data flows.
-
+"""The plain records that every stage speaks, in the order in which the data flows:
 Message → Prompt → Case → Model → Variant → Trial → Request → Output → Score → Run
 
-All are frozen; none knows a stage. Identity is a hash of content in a canonical form, tagged with the
-scheme that made it (`content_id`), so that an id can be derived again and never depends on a position.
+All are frozen; none knows a stage. Identity is a hash of content, tagged with its scheme (`content_id`), so that an id
+can be derived again and never depends on a position.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ Json = Any
 """A JSON value: None, bool, int, float, str, list or dict of such."""
 
 EMPTY: Mapping[str, Json] = MappingProxyType({})
-
 STAGES = ("select", "prompt", "evaluate", "fine-tune", "ship")
 """The life-cycle stages a run can belong to, in their order."""
 
@@ -156,9 +154,10 @@ class Model:
     settings: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     """What the engine needs to open it: `path`, `quantise`, `model`, `base_url`, `api_key_env`, …"""
     price: Mapping[str, float] | None = None
-    """US dollars for a million tokens: `input`, `output`, `cached_input`, and the same in a batch (`batch_input`,
-    …) where they are known; None means unknown, never free."""
+    """US dollars for a million tokens: `input`, `output`, `cached_input`, in a batch `batch_input`…; None: unknown."""
     limits: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    places: Mapping[str, tuple[str, int | None]] = field(default_factory=lambda: EMPTY, compare=False)
+    """File and line of each setting, and of the alias under ''; empty for a model that stands in no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +307,8 @@ class Suite:
     """By revision."""
     models: Mapping[str, Model]
     """By alias."""
+    expected_field: str | None = None
+    """The field of the rows that the suite names as the expected answer; an input, too."""
     repeats: int = 1
     seed: int = 0
     block: int = 16
@@ -343,8 +344,7 @@ class Run:
     suite: str
     stage: str
     status: Literal["running", "waiting", "complete", "stopped", "failed", "interrupted"]
-    """`waiting`: its batches are with the provider. `interrupted` is not stored: it is a `running` row whose
-    process is gone."""
+    """`waiting`: its batches are with the provider. `interrupted` (not stored): `running`, its process gone."""
     started: str
     """ISO 8601 in UTC."""
     ended: str | None

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from workbench.errors import UnknownName
 from workbench.records import Json, Kind
 from workbench.store import database as db
-from workbench.store.runs import run_scorers
+from workbench.store.runs import run_header, run_scorers
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class CaseRow:
     cluster: str | None
     tags: tuple[str, ...]
     inputs: Mapping[str, Json]
+    """Without the field that the suite names as the expected answer."""
     expected: Json
     asked: bool
     """At least one of its trials has an output."""
@@ -44,9 +45,17 @@ def case_rows(connection: sa.Connection, run: str) -> list[CaseRow]:
     c, t = db.cases.c, db.trials.c
     answered = sa.select(t.case).where(t.run == run, t.output.is_not(None)).distinct()
     asked = set(connection.execute(answered).scalars())
+    answer = run_header(connection, run).get("expected_field")
     query = sa.select(c.id, c.cluster, c.tags, c.inputs, c.expected).where(c.run == run).order_by(c.position)
     return [
-        CaseRow(row.id, row.cluster, tuple(row.tags), row.inputs, row.expected, row.id in asked)
+        CaseRow(
+            row.id,
+            row.cluster,
+            tuple(row.tags),
+            {name: value for name, value in row.inputs.items() if name != answer},
+            row.expected,
+            row.id in asked,
+        )
         for row in connection.execute(query)
     ]
 

@@ -9,6 +9,7 @@ Seeds are fixed, so the figures repeat; only time and memory depend on the machi
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +18,12 @@ import numpy as np
 from statsmodels.stats.proportion import proportions_ztest
 
 from workbench.records import ScoreColumns
+from workbench.stats.gates import Claim, decide
+from workbench.stats.length import Ballots, controlled_rate
 from workbench.stats.paired import compare_paired
 from workbench.stats.power import suite_sees
-from workbench.stats.ppi import ppi_mean
+from workbench.stats.ppi import PeopleSample, ppi_mean
+from workbench.stats.ppi_units import PeopleUnits, UnitLabels
 from workbench.stats.ranking import rank_variants
 from workbench.stats.summary import summarise
 
@@ -143,6 +147,75 @@ def judged(runs: int) -> Iterator[tuple[object, ...]]:
         yield (labels, f"{right:.0%}", *(f"{hit / runs:.1%}" for hit in hits), f"{width / alone:.2f}")
 
 
+def together(runs: int) -> Iterator[tuple[object, ...]]:
+    """Prediction-powered intervals of a mean of 0.8 over repeats and clusters of 300 cases, the worst over 50, 100 and
+    200 labels: by units, by t alone, and as if outputs were independent; and gates at the true mean."""
+    for judge, (right, lenient) in {"good": (0.95, False), "poor": (0.75, True)}.items():
+        for repeats, size, alike in itertools.product((1, 3, 5), (1, 5, 20), (0.0, 0.5, 0.9)):
+            random, worst = np.random.default_rng(6), np.zeros(5)
+            for labels in (50, 100, 200):
+                found = np.zeros(5)
+                for _ in range(runs):
+                    units, truth, scores = _outputs(random, (repeats, size, alike), (right, lenient))
+                    chosen = np.zeros(truth.shape, dtype=bool)
+                    chosen.ravel()[random.choice(truth.size, labels, replace=False)] = True
+                    found += _missed(units, truth, scores, chosen)
+                worst = np.maximum(worst, found / runs)
+            told = (f"{1 - share:.1%}" for share in worst[:3])
+            yield (judge, repeats, size, alike, *told, f"{worst[3]:.1%}", f"{worst[4]:.1%}")
+
+
+def _outputs(
+    random: np.random.Generator, how: tuple[int, int, float], judge: tuple[float, bool]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit of each case, what people say and what the judge says, case × repeat. A case has its own chances, or in 6 of
+    10 those of its cluster; the lenient judge errs only upwards."""
+    (repeats, size, alike), (right, lenient), cases = how, judge, 300
+    units = np.arange(cases) // size
+
+    def chances(mean: float) -> np.ndarray:
+        if alike == 0:
+            return np.full((cases, 1), mean)
+        own, of_cluster = random.beta(mean * (1 / alike - 1), (1 - mean) * (1 / alike - 1), (2, cases))
+        joint = (random.random(cases) < 0.6) & (size > 1)
+        return np.where(joint, of_cluster[units], own)[:, None]
+
+    truth = (random.random((cases, repeats)) < chances(0.8)).astype(float)
+    wrong = random.random(truth.shape) < chances(1 - right)
+    return units, truth, np.where(wrong, 1.0 if lenient else 1 - truth, truth)
+
+
+def _missed(units: np.ndarray, truth: np.ndarray, judge: np.ndarray, chosen: np.ndarray) -> list[bool]:
+    """0.8, by the interval of units, by its t interval, by that of independent outputs; a gate at it passes; fails."""
+    case, repeat = np.nonzero(chosen)
+    size = np.bincount(units)
+    means, weights = np.bincount(units, judge.mean(axis=1)) / size, 1 / size[units[case]]
+    side = UnitLabels(means, units[case], truth[case, repeat], judge[case, repeat], weights)
+    data = PeopleUnits((side,), len(units), (0.0, 1.0))
+    alone = PeopleSample(truth[chosen], judge[chosen], judge[~chosen], (0.0, 1.0))
+    ends = (data.ends(0.05), data.estimate(0.95).interval, alone.ends(0.05))
+    answer = decide([Claim(data, "at_least", 0.8, 0.05)])[0].answer
+    return [*(not low <= 0.8 <= high for low, high in (end or (0.0, 1.0) for end in ends)),
+            answer == "pass", answer == "fail"]  # fmt: skip
+
+
+def equal_length(runs: int) -> Iterator[tuple[object, ...]]:
+    """Length-controlled win rates by votes of the model itself: log odds of quality + effect · tanh(gap); the player's
+    answers are longer by 0.7, or 0.3, standard deviations on average."""
+    for shift in (0.7, 0.3):
+        at = itertools.product((50, 100, 200), ((0.0, 3.0), (0.8, 1.0), (2.5, 1.0)))
+        for cases, (quality, effect) in at:
+            random, true, counts = np.random.default_rng(7), 1 / (1 + np.exp(-quality)), np.zeros(4)
+            for _ in range(runs):
+                gaps = np.round(300 * random.normal(shift, 1, cases))
+                won = random.random(cases) < 1 / (1 + np.exp(-(quality + effect * np.tanh(gaps / 300))))
+                found = controlled_rate("a", Ballots(won.astype(float), gaps, np.arange(cases)))
+                low, high = found.interval or (0.0, 1.0)
+                plain = abs(found.plain - 0.5) > 1.96 * (found.plain * (1 - found.plain) / cases) ** 0.5
+                counts += [plain, low > 0.5 or high < 0.5, not low <= true <= high, found.interval is None]
+            yield (shift, cases, f"{true:.0%}", f"{effect:g}", *(f"{count / runs:.1%}" for count in counts))
+
+
 def paired_or_not(runs: int) -> Iterator[tuple[object, ...]]:
     """Pairs of prompts with a true difference of 5 points on 200 common cases: how many are found."""
     for name, a, b in (("cases alike", 4.0, 3.0), ("cases differ", 0.5, 0.4), ("cases differ much", 0.1, 0.08)):
@@ -189,6 +262,7 @@ def main() -> None:
     size = (10, 1000, 3) if quick else (50, 10_000, 5)
     scale = f"{size[0]} variants × {size[1]:,} cases × {size[2]} repeats"
     table(f"Cost of {scale}, everything in memory", "part | seconds | peak MiB | above the data", cost(*size))
+    methods = "by units | by t alone | as if independent"
     found = "found paired | found unpaired"
     table(
         f"A true difference of 5 points at 200 cases, {runs:,} pairs",
@@ -204,6 +278,16 @@ def main() -> None:
         f"Tables of equal variants with a false difference, {max(20, runs // 4):,} tables each",
         "variants | cases | repeats | plain, against the best seen | set of the best",
         equals(max(20, runs // 4)),
+    )
+    table(
+        f"Win rates at equal length, {runs:,} runs each",
+        "longer by | cases | true rate | effect | plain names a winner | controlled names one | missed | no rate",
+        equal_length(runs),
+    )
+    table(
+        f"Prediction-powered 95 % intervals over repeats and clusters, the worst of 50, 100, 200 labels, {runs:,} runs",
+        f"judge | repeats | cluster | alike | {methods} | passed wrongly | failed wrongly",
+        together(runs),
     )
     table(
         f"Prediction-powered 95 % intervals, {runs:,} runs each",

@@ -202,7 +202,7 @@ def test_a_judge_that_fails_is_unscored_and_asked_again(tmp_path: Path) -> None:
 def test_judges_stay_within_the_budget(tmp_path: Path) -> None:
     with serve(Script(answers={"Answered": '{"verdict": "yes"}'})) as server:
         root = project(tmp_path, server.url)
-        write(root / "evals/ask.yaml", (root / "evals/ask.yaml").read_text() + "budget: {cost: 0.00025}\n")
+        write(root / "evals/ask.yaml", (root / "evals/ask.yaml").read_text() + "budget: {cost: 0.00034}\n")
         progress, status = run(root)
         assert status == "stopped"
         assert "the run's budget" in progress.stopped_by

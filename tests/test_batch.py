@@ -373,6 +373,8 @@ GOOD = {"choices": [{"message": {"content": "yes"}}], "usage": {"prompt_tokens":
         ({"custom_id": "r1", "response": {"status_code": 200, "body": {"choices": []}}}, "bad_answer"),
         ({"custom_id": "r1", "response": {"status_code": 500, "body": {"error": {"message": "x"}}}}, "server"),
         ({"custom_id": "r1", "response": {"status_code": 400, "body": None}}, "refused"),
+        ({"custom_id": "r1", "response": {"status_code": [], "body": None}}, "server"),
+        ({"custom_id": "r1", "response": {"status_code": "x", "body": None}}, None),
         ({"custom_id": "r1", "response": None, "error": {"code": "odd", "message": "x"}}, "server"),
         ({"custom_id": "r1", "response": None, "error": {"code": "batch_expired"}}, None),
         ({"custom_id": "other", "response": {"status_code": 200, "body": GOOD}}, None),

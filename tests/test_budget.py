@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from workbench.cli import main
 from workbench.define.project import load_project
-from workbench.records import Message, Output, Request
+from workbench.loopback import Fault, Script, serve
+from workbench.records import Failure, Message, Output, Part, Request
 from workbench.run.budget import Budget, Use, most_tokens
 from workbench.store import runs
 from workbench.store.database import Database
@@ -49,6 +50,36 @@ def test_a_failure_that_tells_nothing_counts_with_its_worst_case() -> None:
     budget.ask(ask(1))
     budget.settle(Output("r1", finish_reason="failed"))
     assert budget.spent == Use(2.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("output", "spent", "beyond"),
+    [
+        (Output("r1", prompt_tokens=2, output_tokens=1, cost=0.5), Use(0.5, 3), Use()),
+        (Output("r1", prompt_tokens=2, output_tokens=1), Use(2.0, 3), Use(2.0, 0)),
+        (Output("r1", prompt_tokens=2), Use(2.0, 5), Use(2.0, 3)),
+        (Output("r1", prompt_tokens=2, output_tokens=1, cost=0.5, extra={"lost_tries": 2}), Use(4.5, 13), Use(4.0, 10)),
+        (Output("r1", failure=Failure("timeout", "")), Use(2.0, 5), Use(2.0, 5)),
+        (Output("r1", failure=Failure("timeout", ""), extra={"lost_tries": 1}), Use(4.0, 10), Use(4.0, 10)),
+        (Output("r1", failure=Failure("refused", "")), Use(), Use()),
+        (Output("r1", failure=Failure("too_long", ""), extra={"lost_tries": 1}), Use(2.0, 5), Use(2.0, 5)),
+    ],
+)
+def test_what_an_answer_does_not_tell_counts_with_its_worst_case(output: Output, spent: Use, beyond: Use) -> None:
+    budget = Budget(cost=10, worst=lambda r: Use(2.0, 5))
+    budget.ask(ask(1))
+    assert budget.settle(output) == beyond
+    assert budget.spent == spent
+
+
+def test_all_that_is_sent_is_in_the_worst_case() -> None:
+    image = Message("user", (Part("text", "what is it?"), Part("image", "data:image/png;base64,AAAA")))
+    plain, _ = most_tokens(Request("r", "m", (Message.of("user", "what is it?"),)))
+    tool = {"name": "look", "description": "x" * 900}
+    assert most_tokens(Request("r", "m", (image,)))[0] > plain + 10_000
+    assert most_tokens(Request("r", "m", (Message.of("user", "what is it?"),), tools=(tool,)))[0] > plain + 900
+    schema = {"schema": {"type": "string", "description": "x" * 900}}
+    assert most_tokens(Request("r", "m", (Message.of("user", "what is it?"),), answer=schema))[0] > plain + 900
 
 
 @pytest.mark.parametrize("text", ["hello", "日本語", "🎉" * 5, "a" * 1000])
@@ -138,6 +169,34 @@ def test_the_project_may_have_a_budget_of_its_own(project: Path, capsys) -> None
     database = Database.open(load_project(project).store_url)
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT sum(cost) FROM outputs").scalar() <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("where", "fault", "most_calls"),
+    [
+        ("project", Fault("not_json"), 3),
+        ("suite", Fault("not_json"), 3),
+        ("suite", Fault("cut"), 3),
+        ("suite", Fault(status=400), 20),  # nobody pays for what was refused
+        ("suite", Fault("not_json", times=3), 6),  # three tries that were lost, then three answers
+    ],
+)
+def test_what_may_have_been_paid_for_counts_in_the_runs_after(
+    project: Path, capsys, where: str, fault: Fault, most_calls: int
+) -> None:
+    """Each call may cost 0.045 $ at most: three fit into the budget, whatever is resumed or asked afresh."""
+    retries = 5 if fault.times else 0
+    limit = "{cost: 0.15}"
+    with serve(Script(faults=(fault,))) as server:
+        (project / "workbench.yaml").write_text(
+            f"{f'budget: {limit}' if where == 'project' else ''}\nmodels: {{house: {{engine: openai, model: m, base_url: "
+            f"{server.url}, price: {{input: 1000, output: 1000}}, limits: {{retries: {retries}, concurrency: 1}}}}}}\n"
+        )
+        own = "{}" if where == "project" else limit
+        for options in ((), ("--resume", "latest")) if where == "suite" else ((), ("--fresh",)):
+            assert run(project, own, *options) == 3
+        assert server.books.calls.total() == most_calls * (2 if fault.status == 400 else 1)
+        assert fault.status == 400 or "of $0.15 are spent" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

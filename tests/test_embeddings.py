@@ -37,12 +37,12 @@ def test_vectors_are_those_of_llama_cpp_python(engine: LlamaEngine) -> None:
 
 
 @pytest.mark.model
-def test_a_text_longer_than_a_batch_is_said(engine: LlamaEngine) -> None:
+def test_a_text_longer_than_the_context_is_said(engine: LlamaEngine) -> None:
     long, short = ask(
         engine, user("word " * 600, "1", answer={"embedding": True}), user("x", "2", answer={"embedding": True})
     )
     assert long.failure.kind == "too_long"
-    assert "601 tokens; at most 512" in long.failure.message or "600 tokens; at most 512" in long.failure.message
+    assert long.failure.message == "the text has 601 tokens; the context holds 512"
     assert short.failure is None
 
 

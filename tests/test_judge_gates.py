@@ -13,6 +13,7 @@ from test_judge_calibration import PAIR, RUBRIC
 
 from workbench.cli import main
 from workbench.labelling import Sample, draw, write_labels
+from workbench.loopback import Script, serve
 from workbench.records import Json
 from workbench.stats.gates import Claim, decide
 from workbench.stats.ppi import PeopleSample, labels_for
@@ -183,23 +184,137 @@ def test_the_judges_own_mean_decides_only_where_the_suite_says_so_and_says_it(ro
     assert "note: scorer 'judge': the judge's own mean decides, as 'unlicensed: allow' has it; 0 of its outputs" in told
 
 
-def test_a_combination_is_no_judge(root: Path, capsys) -> None:
-    both = "{all: [{judge: {rubric: good, model: lenient, passes: [good]}}, {contains: fine}], as: both}"
-    suite(root, "scorer: both, at_least: 0.4", scorers=both)
+GOOD = "judge: {rubric: good, model: lenient, passes: [good]}"
+MIXED = f"weighted: {{parts: [{{score: {{{GOOD}}}}}, {{score: {{contains: fine}}, weight: 3}}]}}"
+
+
+@pytest.mark.parametrize(
+    ("scorers", "code", "said"),
+    [
+        (f"{{{MIXED}, as: both}}, {{{GOOD}}}", 0, "% by people's labels of 90 (the judge alone 65.0 %)"),
+        (f"{{{MIXED}, as: both}}", 4, "put the same judge among the scorers too"),
+        (f"{{all: [{{{GOOD}}}, {{contains: fine}}], as: both}}, {{{GOOD}}}", 4, "give the judge a gate of its own"),
+        (f"{{{MIXED[:-1]}, at_least: 0.5}}, as: both}}, {{{GOOD}}}", 4, "only in a 'weighted' without at_least"),
+        (
+            f"{{weighted: {{parts: [{{score: {{{MIXED}}}}}]}}, as: both}}, {{{GOOD}}}",
+            4,
+            "that holds one judge, unnested",
+        ),
+    ],
+)
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_a_judge_among_others_is_corrected_where_it_adds_up(
+    root: Path, capsys, scorers: str, code: int, said: str, repeats: int
+) -> None:
+    """The judge's 80 % are a quarter of 65; by people's 60 % it is 60."""
+    suite(root, "scorer: both, at_least: 0.5", f"prompts: [plain]\nrepeats: {repeats}", scorers)
     run(root)
     label(root, draw(store(root), "latest", Sample(90, seed=1)))
     found, told = judged(root, capsys)
-    assert found == 4
-    assert "give the judge a gate of its own" in told
+    assert found == code, told
+    assert said in told
+    assert code or re.search(r"plain: (59|60|61)\.\d %", told), told
 
 
-def test_repeats_are_not_corrected(root: Path, capsys) -> None:
-    suite(root, "scorer: judge, at_least: 0.4", "prompts: [plain]\nrepeats: 2")
+CLUSTERS = [{"id": f"c{i:03}", "text": f"{KINDS[i % 5]} {i}", "cluster": f"d{i // 20}"} for i in range(CASES)]
+FEW = [{**case, "cluster": f"d{i % 4}"} for i, case in enumerate(CLUSTERS)]
+PLAIN = [{"id": f"c{i:03}", "text": f"{KINDS[i % 5]} {i}"} for i in range(CASES)]
+
+
+@pytest.mark.parametrize(
+    ("cases", "repeats", "labels", "bound", "code", "said"),
+    [
+        (PLAIN, 2, 120, 0.4, 0, "lower clustered prediction-powered 95 % bound"),
+        (PLAIN, 2, 120, 0.75, 1, "upper clustered prediction-powered 95 % bound"),
+        (PLAIN, 3, 120, 0.6, 4, "labels in "),
+        (PLAIN, 2, 49, 0.4, 4, "49 of its outputs, drawn at random, have a label of people; 50 are needed"),
+        (CLUSTERS, 1, 150, 0.3, 0, "by people's labels of 150 (the judge alone 80.0 %) on 300 cases"),
+        (CLUSTERS, 3, 150, 0.95, 1, "FAIL: judge at least 0.95"),
+        (
+            FEW,
+            1,
+            100,
+            0.3,
+            4,
+            "its 100 labels lie in 4 clusters, 5 with labels are needed; there are 4 clusters; cases",
+        ),
+    ],
+)
+def test_repeats_and_clusters_are_corrected(
+    root: Path, capsys, cases: list[Row], repeats: int, labels: int, bound: float, code: int, said: str
+) -> None:
+    """The judge likes 80 %, people 60 %."""
+    write(root / "data.jsonl", "".join(json.dumps(case) + "\n" for case in cases))
+    suite(root, f"scorer: judge, at_least: {bound}", f"prompts: [plain]\nrepeats: {repeats}")
     run(root)
-    label(root, draw(store(root), "latest", Sample(120, seed=1)))
+    label(root, draw(store(root), "latest", Sample(labels, seed=1)))
     found, told = judged(root, capsys)
-    assert found == 4
-    assert "only where each case is asked once" in told
+    assert found == code, told
+    assert said in told
+    assert call(root, "show", "latest") == 0
+    shown = capsys.readouterr().err
+    assert ("people would say 0.6" in shown or "people would say 0.5" in shown) == (labels > 49 and cases is not FEW)
+
+
+def test_points_of_a_scale_are_held_to_its_ends(root: Path, capsys) -> None:
+    numbers = "judge: {rubric: good, model: lenient, scale: [1, 2, 3]}"
+    suite(root, "scorer: judge, at_least: 1.8", "prompts: [plain]\nrepeats: 2", numbers)
+    write(root / "workbench.yaml", MODELS.replace("good", "'3'").replace("bad", "'1'"))
+    run(root)
+    label(root, draw(store(root), "latest", Sample(100, seed=2)), lambda row: "3" if "fine" in row["output"] else "1")
+    found, told = judged(root, capsys)
+    assert found == 0, told
+    assert "(the judge alone 2.6" in told
+    label(root, draw(store(root), "latest", Sample(60, seed=3)), lambda row: "4", name="b")
+    found, told = judged(root, capsys)
+    assert (found, "the label '4' of case 'c" in told) == (4, True)
+
+
+def test_a_hosted_judge_of_sampled_answers_is_held_to_people(root: Path, capsys) -> None:
+    """From `run --gate` to `gate`, over HTTP: five answers to each of 60 documents' questions; the judge is lenient."""
+    answers = {
+        "Is it good. (fine|smooth)": '{"verdict": "good"}',
+        "Is it good": '{"verdict": "bad"}',
+        "question": ("fine one", "fine two", "smooth", "poor"),
+    }
+    cases = [{"id": f"c{i:03}", "text": f"question {i}", "cluster": f"d{i // 3}"} for i in range(180)]
+    write(root / "data.jsonl", "".join(json.dumps(case) + "\n" for case in cases))
+    suite(root, "scorer: judge, at_least: 0.65", "prompts: [plain]\nrepeats: 5\nparams: {temperature: 1}")
+    with serve(Script(answers=answers)) as server:
+        model = f"{{engine: openai, model: fake, base_url: '{server.url}'}}"
+        write(root / "workbench.yaml", f"models:\n  house: {model}\n  lenient: {model}\n")
+        assert call(root, "run", "ask", "--quiet") == 0
+        licence(root)
+        label(root, draw(store(root), "latest", Sample(200, seed=4)))
+        calls = sum(server.calls.values())
+        capsys.readouterr()
+        assert call(root, "run", "ask", "--gate") == 1
+        assert sum(server.calls.values()) == calls, "answers are reused"
+        told = "".join(capsys.readouterr())
+    found = re.search(
+        r"FAIL: judge at least 0.65 · plain: ([\d.]+) % by people's labels of 200 \(the judge alone ([\d.]+) %", told
+    )
+    assert found, told
+    assert float(found[1]) < 58 < 70 < float(found[2])
+    assert judged(root, capsys)[0] == 1
+
+
+@pytest.mark.parametrize(("says", "code"), [(people, 0), (lambda row: "bad", 1)])
+def test_repeats_against_a_baseline_in_another_store(root: Path, capsys, says, code: int) -> None:
+    """Of the baseline only a case's mean is kept; labels of its outputs are in git like it."""
+    more = "prompts: [plain]\nrepeats: 2"
+    suite(root, "scorer: judge, no_worse_than: baseline, margin: 0.15", more)
+    run(root)
+    assert call(root, "baseline", "bless", "latest") == 0
+    label(root, draw(store(root), "latest", Sample(100, seed=0, cases=True)), name="before")
+    for place in (root / ".workbench").iterdir():
+        place.unlink()
+    write(root / "prompts/plain.prompty", "user:\nPlease, {{ text }}")
+    run(root)
+    label(root, draw(store(root), "latest", Sample(150, seed=5)), says, name="after")
+    found, told = judged(root, capsys)
+    assert found == code, told
+    assert "by people's labels of 350 (the judge alone +20.0 points)" in told
 
 
 BOTH = "prompts: [plain, polite]\nreference: {prompt: plain}"

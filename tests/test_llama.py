@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from doubles.asking import Row, ask, pieces, user
@@ -15,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.engines.llama import LlamaEngine, chat
+from workbench.engines.llama import engine as engine_module
+from workbench.engines.llama.context import Context, Shape
 from workbench.engines.llama.sampling import Sampling
 from workbench.engines.llama.stream import TextStream
 from workbench.engines.llama.vocabulary import Vocabulary
@@ -346,3 +349,77 @@ def test_nothing_is_written_to_the_terminal(tmp_path: Path, capfd: pytest.Captur
     ask(engine, user("a", params=GREEDY, answer={"grammar": 'root ::= "a"+'}))
     engine.close()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("way", ["exact", "alone"])
+def test_what_is_answered_one_by_one_has_the_time_of_its_own_turn(way: str, tmp_path: Path) -> None:
+    """The turns lie one after another, so their times add up to no more than the whole took."""
+    engine = tiny_with(tmp_path, None, raw=True, exact=way == "exact")
+    requests = [user("a" * 90, f"{i}", params={"max_tokens": 30}, alone=way == "alone") for i in range(12)]
+    ask(engine, user("warm"))
+    start = perf_counter()
+    outputs = ask(engine, *requests)
+    taken = perf_counter() - start
+    engine.close()
+    assert sum(output.seconds or 0 for output in outputs) <= taken
+    assert all(0 < (output.first_token_seconds or 0) <= (output.seconds or 0) for output in outputs)
+
+
+@pytest.mark.parametrize("add_bos", [True, False])
+def test_a_text_is_read_by_itself(add_bos: bool, tmp_path: Path) -> None:
+    """After nothing: the log-likelihood is that of the text after its first token, or after BOS where there is one."""
+    engine = LlamaEngine(
+        Model("m", "llama", {"path": str(write_gguf(tmp_path / "m.gguf", add_bos=add_bos)), "raw": True})
+    )
+    text = "see the end"
+    asked = {
+        "whole": ("", [text]),
+        "rest": (text[0], [text[1:]]),
+        "short": ("", ["x"]),
+        "two": ("", ["x", "y"]),
+    }
+    requests = [user(before, name, answer={"choices": choices}) for name, (before, choices) in asked.items()]
+    found = {output.request_id: output for output in ask(engine, *requests)}
+    engine.close()
+    [read], [after] = found["whole"].extra["choices"], found["rest"].extra["choices"]
+    assert (read["text"], after["text"]) == (text, text[1:])
+    short, two = found["short"], found["two"]
+    if add_bos:
+        assert read["tokens"] == len(text) - 1 and short.failure is None and two.failure is None  # "he" is one token
+        assert read["logprob"] < after["logprob"]
+        return
+    assert (read["tokens"], read["logprob"]) == (after["tokens"], pytest.approx(after["logprob"], abs=1e-4))
+    assert failure(short) == (
+        "refused",
+        "a text of one token, read after nothing, has no likelihood; give a longer one",
+    )
+    assert failure(two) == ("refused", "the prompt is empty; write something into it")
+
+
+DOCUMENT = "a" * 80
+PLANS = [
+    ("one document, many questions", [DOCUMENT + f"{i}" for i in range(8)], 2, False),
+    ("little in common", [f"{i}" + DOCUMENT for i in range(8)], 2, True),
+    ("long answers", [DOCUMENT + f"{i}" for i in range(8)], 40, True),
+    ("one request", [DOCUMENT], 2, True),
+]
+
+
+@pytest.mark.parametrize(("texts", "new", "flash"), [plan[1:] for plan in PLANS], ids=[plan[0] for plan in PLANS])
+def test_the_requests_decide_how_attention_is_computed(
+    texts: list[str], new: int, flash: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    make = engine_module.Context
+
+    def open_context(path: Path, shape: Shape, **rest: object) -> Context:
+        opened.append(shape.flash)
+        return make(path, shape, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine_module, "Context", open_context)
+    for exact in (False, True):
+        engine = tiny_with(tmp_path, None, raw=True, exact=exact)
+        requests = [user(text, f"{i}", params={"temperature": 0, "max_tokens": new}) for i, text in enumerate(texts)]
+        assert not any(output.failure for output in ask(engine, *requests))
+        engine.close()
+    assert opened == [flash, True], "alone every request is computed in one way, whatever is asked beside it"

@@ -1,4 +1,4 @@
-"""LoRA adapters on a local model: the numbers of plain llama.cpp, and base against tuned in one suite."""
+"""LoRA adapters on a local model: the numbers of plain llama.cpp, scales by request, base against tuned in one suite."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from doubles.tiny_gguf import WIDTH, _text, _value, write_gguf
 from workbench.cli import main
 from workbench.define.project import load_project
 from workbench.engines.llama import LlamaEngine, context, engine, library
-from workbench.engines.llama.adapters import Adapter
+from workbench.engines.llama.adapters import Adapter, scales_of
 from workbench.engines.llama.context import Context, Shape
 from workbench.errors import EngineError, ModelError, SuiteError
 from workbench.models import describe_models
@@ -35,9 +35,16 @@ PARAMS = {"temperature": 0, "max_tokens": 8}
 
 
 def write_adapter(
-    path: Path, matrices: Mapping[str, tuple[int, int]], *, seed: int = 0, architecture: str = "llama", size: float = 1
+    path: Path,
+    matrices: Mapping[str, tuple[int, int]],
+    *,
+    seed: int = 0,
+    architecture: str = "llama",
+    size: float = 1,
+    invoked_by: int | None = None,
 ) -> Path:
-    """Random adapters of rank 2 on the first layer's matrices, as llama.cpp's convert_lora_to_gguf.py lays them out."""
+    """Random adapters of rank 2 on the first layer's matrices, as llama.cpp's convert_lora_to_gguf.py lays them out;
+    with a token that activates them they are an activated LoRA."""
     random, tensors = np.random.default_rng(seed), {}
     for name, (inputs, outputs) in matrices.items():
         tensors[f"blk.0.{name}.weight.lora_a"] = random.normal(0, size, (2, inputs)).astype("<f4")
@@ -47,6 +54,8 @@ def write_adapter(
         "general.architecture": _value(architecture),
         "adapter.lora.alpha": struct.pack("<If", 6, 2.0),
     }
+    if invoked_by is not None:
+        entries["adapter.alora.invocation_tokens"] = struct.pack("<IIQI", 9, 4, 1, invoked_by)
     head, offset = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(entries)), 0
     head += b"".join(_text(key) + value for key, value in entries.items())
     for name, tensor in tensors.items():
@@ -100,6 +109,87 @@ def test_two_adapters_add_up(tmp_path: Path) -> None:
     )
 
 
+NAMED = [
+    ("nothing asked", None, (0.5, 2.0), None),
+    ("all", 0.25, (0.25, 0.25), None),
+    ("off", 0, (0.0, 0.0), None),
+    ("one by name", {"a": 1}, (1.0, 2.0), None),
+    ("both", {"a": 0, "b": -1}, (0.0, -1.0), None),
+    ("an unknown name", {"aa": 1}, None, "parameter 'lora' names 'aa'; did you mean 'a'?; there are a, b"),
+    ("no number", {"a": "much"}, None, "parameter 'lora': the scale of a is 'much'; it has to be a number"),
+    ("not finite", float("inf"), None, "parameter 'lora' is inf; it has to be a number"),
+    ("a list", [1], None, "parameter 'lora' is [1]; it has to be a number"),
+]
+
+
+@pytest.mark.parametrize(("asked", "scales", "error"), [case[1:] for case in NAMED], ids=[case[0] for case in NAMED])
+def test_a_request_names_scales(asked: object, scales: tuple[float, ...] | None, error: str | None) -> None:
+    adapters = (Adapter(Path("x/a.gguf"), 0.5), Adapter(Path("b.gguf"), 2.0))
+    if error is None:
+        assert scales_of(adapters, asked) == scales
+    else:
+        with pytest.raises(ModelError) as raised:
+            scales_of(adapters, asked)
+        assert str(raised.value) == error
+
+
+def test_two_files_of_one_name_and_a_scale_without_adapters_are_refused(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    one, other = write_adapter(tmp_path / "a.gguf", TINY), write_adapter(tmp_path / "other/a.gguf", TINY)
+    with pytest.raises(ModelError, match="two adapter files are called a; rename one"):
+        LlamaEngine(tuned(path, (one, 1.0), (other, 1.0)))
+    plain = LlamaEngine(Model("m", "llama", {"path": str(path)}))
+    with pytest.raises(ModelError, match="the model has no adapters"):
+        plain.check_params({"lora": 1})
+    [output] = ask(plain, user("x", params={"lora": 1}))
+    assert output.failure is not None and output.failure.kind == "refused"
+    engine = LlamaEngine(tuned(path, (one, 1.0)))
+    assert "lora" in engine.capabilities.params and "lora" not in plain.capabilities.params
+
+
+SCALES = (0, 0.5, 1, {"b": 0}, {"a": 0, "b": 1})
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_each_request_has_its_own_scales(exact: bool, tmp_path: Path) -> None:
+    """Each answer is that of an alias whose adapters have those scales, and no prefix is shared with others'."""
+    path = write_gguf(tmp_path / "tiny.gguf")
+    files = [write_adapter(tmp_path / f"{name}.gguf", TINY, seed=seed) for seed, name in enumerate("ab")]
+    words = ("hello", "hello you", "hello")
+    engine = LlamaEngine(tuned(path, *((file, 1.0) for file in files), exact=exact))
+    requests = [
+        user(word, f"{i} {j}", params=PARAMS | {"lora": scale})
+        for j, word in enumerate(words)
+        for i, scale in enumerate(SCALES)
+    ]
+    found = {output.request_id: output for output in ask(engine, *requests)}
+    again = {output.request_id: output for output in ask(engine, *requests)}
+    work = engine.work()
+    engine.close()
+    texts: dict[int, list[str]] = {}
+    evaluated = 0
+    for i, scale in enumerate(SCALES):
+        both = scales_of([Adapter(file, 1.0) for file in files], scale)
+        alone = LlamaEngine(tuned(path, *zip(files, both, strict=True), exact=exact))
+        answers = [ask(alone, *(user(word, f"{j}", params=PARAMS) for j, word in enumerate(words))) for _ in range(2)]
+        texts[i] = [output.text for output in sorted(answers[0], key=lambda output: output.request_id)]
+        assert [found[f"{i} {j}"].text for j in range(len(words))] == texts[i]
+        assert [again[f"{i} {j}"].text for j in range(len(words))] == texts[i]
+        evaluated += alone.work()["evaluated"]
+        alone.close()
+    assert len({repr(text) for text in texts.values()}) == len(SCALES), "the scales make a difference"
+    assert work["evaluated"] == evaluated, "as many tokens as each set of scales by itself"
+
+
+def test_vectors_have_their_scales(tmp_path: Path) -> None:
+    path, file = write_gguf(tmp_path / "tiny.gguf"), write_adapter(tmp_path / "a.gguf", TINY)
+    engine = LlamaEngine(tuned(path, (file, 1.0), pooling="mean"))
+    asked = {"answer": {"embedding": True}}
+    outputs = ask(engine, *(user("hello", f"{s}", params={"lora": s}, **asked) for s in (0, 1)), user("hello", **asked))
+    none, full, default = (np.array(output.extra["embedding"]) for output in outputs)
+    assert np.array_equal(full, default) and np.abs(none - full).max() > 0.01
+
+
 def test_content_and_scale_are_part_of_the_identity(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "tiny.gguf")
     one = write_adapter(tmp_path / "a.gguf", TINY)
@@ -125,6 +215,12 @@ WRONG = [
         lambda root: write_adapter(root / "x.gguf", SMOLLM2),
         EngineError,
         "x.gguf is no LoRA adapter for this model: .*shape",
+    ),
+    (
+        "activated",
+        lambda root: write_adapter(root / "x.gguf", TINY, invoked_by=5),
+        EngineError,
+        "x.gguf is an activated LoRA .*: not supported",
     ),
 ]
 
@@ -194,6 +290,22 @@ def project(root: Path, path: Path, file: str) -> Path:
     (root / "prompts/p.prompty").write_text("user:\n{{ word }}")
     (root / "evals/s.yaml").write_text(SUITE)
     return root
+
+
+def test_the_scale_is_an_axis_of_a_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    root = tmp_path / "project"
+    root.mkdir()
+    project(root, path, "adapters/a.gguf")
+    write_adapter(root / "adapters/a.gguf", TINY)
+    suite = SUITE.replace("[base, tuned]", "[tuned]").replace("max_tokens: 8", "max_tokens: 8, lora: [0, 0.5, {a: 1}]")
+    (root / "evals/s.yaml").write_text(suite)
+    assert main(["--project", str(root), "run", "s"]) == 0
+    told = capsys.readouterr().out
+    assert all(axis in told for axis in ("lora=0 ", "lora=0.5 ", 'lora={"a":1} ')), told
+    (root / "evals/s.yaml").write_text(suite.replace("{a: 1}", "{b: 1}"))
+    assert main(["--project", str(root), "run", "s"]) == 2
+    assert "parameter 'lora' names 'b'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

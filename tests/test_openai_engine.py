@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from doubles.asking import Row, ask, pieces, user
 
-from workbench.engines.openai import OpenAIEngine
+from workbench.engines.openai import OpenAIEngine, client
 from workbench.errors import EngineError, ModelError
 from workbench.loopback import Fault, Latency, Limits, Script, Server, serve
 from workbench.records import Message, Model, Output, Part, Request
@@ -294,6 +298,54 @@ def test_calls_a_minute_are_kept(server: Server) -> None:
     started = time.monotonic()
     ask(engine(server, {"requests_per_minute": 600}), *(user(f"q{i}", str(i)) for i in range(4)))
     assert time.monotonic() - started >= 0.24, "three intervals, less what a late call may catch up"
+
+
+@pytest.mark.parametrize("settings", [{}, {"stream": True}])
+def test_an_answer_without_end_fills_no_memory(monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]) -> None:
+    """Compressed: a few hundred bytes over the wire, 100 times as many here."""
+    monkeypatch.setattr(client, "MOST_BYTES", 10_000)
+    body = gzip.compress(b"data: " + b"x" * 40_000)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with answering(head + body) as url:
+        made = OpenAIEngine(Model("a", "openai", {"model": "m", "base_url": url, **settings}, limits={"retries": 0}))
+        (output,) = ask(made, user("hello"))
+    assert output.failure is not None
+    assert (output.failure.kind, output.failure.message) == ("bad_answer", "the answer has more than 0 MiB")
+
+
+def test_a_stream_that_is_held_open_after_its_end_has_answered() -> None:
+    """Its answer is there and paid for: waiting for the connection to end must not lose it."""
+    chunk = {"choices": [{"delta": {"content": "yes"}, "finish_reason": "stop"}]}
+    events = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode()
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + events) as url:
+        limits = {"retries": 0, "timeout": 0.3}
+        made = OpenAIEngine(Model("a", "openai", {"model": "m", "base_url": url, "stream": True}, limits=limits))
+        (output,) = ask(made, user("hello"))
+    assert (output.text, output.failure) == ("yes", None)
+
+
+@contextmanager
+def answering(raw: bytes) -> Iterator[str]:
+    """A server that sends these bytes to its first call and keeps the connection open."""
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            received = b""
+            while b"hello" not in received:
+                received += connection.recv(65536)
+            connection.sendall(raw)
+            done.wait(30)
+
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        finally:
+            done.set()
+            thread.join()
 
 
 def test_cancelled_calls_end_at_once(server: Server) -> None:

@@ -26,6 +26,23 @@ KEY = "sk-very-secret-1234567890"
 ANSWER = json.dumps({"choices": [{"message": {"content": f"you sent {KEY}"}, "finish_reason": "stop"}]})
 ERROR = json.dumps({"error": {"message": f"Bad request, headers: Bearer {KEY}"}})
 
+ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+
+
+@pytest.mark.parametrize(
+    ("raw", "hidden"),
+    [
+        (rb'"a/b+c"', b'"[key]"'),
+        (rb'"a\/b+c"', b'"[key]"'),
+        (rb'"\u0061\u002Fb\u002bc"', b'"[key]"'),
+        (rb'"\\u0061/b+c"', rb'"\\u0061/b+c"'),  # a backslash, then u0061
+        (rb'"\u00e9 \u0022 \/ \u005c"', rb'"\u00e9 \u0022 \/ \u005c"'),
+        (rb'"\u00e9 \u0022 a\/b+c \u005c"', rb'"\u00e9 \u0022 [key] \u005c"'),
+    ],
+)
+def test_a_key_is_hidden_however_json_writes_it(raw: bytes, hidden: bytes) -> None:
+    assert Key("a/b+c", "K").hide_bytes(raw) == hidden
+
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +59,7 @@ def engine(url: str, **settings: object) -> OpenAIEngine:
     [
         pytest.param((), None, 0, id="answered"),
         pytest.param((Fault("body", body=ANSWER),), None, 0, id="answered with the key"),
+        pytest.param((Fault("body", body=ANSWER.replace(KEY, ESCAPED)),), None, 0, id="answered with the key, escaped"),
         pytest.param((Fault(status=400, code=KEY),), None, 3, id="refused with the key"),
         pytest.param((Fault("body", status=400, body=ERROR),), None, 3, id="an error with the key"),
         pytest.param((Fault(status=500, code=KEY),), None, 3, id="tried again, with the key"),

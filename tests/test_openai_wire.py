@@ -11,11 +11,12 @@ from doubles.asking import user
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.engines.openai import OpenAIEngine, chat, responses
+from workbench.engines.converse import Converse
+from workbench.engines.openai import OpenAIEngine, chat, embeddings, responses
 from workbench.engines.openai.faults import duration, error_text, of_status, quotas, retry_after
 from workbench.engines.openai.hosts import HOSTS, host_name
 from workbench.engines.openai.limiter import Quota
-from workbench.engines.openai.wire import BadAnswerError, CutError, parse, read_answer
+from workbench.engines.openai.wire import BadAnswerError, CutError, Timing, Usage, outputs, parse, read_answer
 from workbench.errors import ModelError
 from workbench.records import Model
 
@@ -114,6 +115,8 @@ def test_durations_are_read_as_they_are_written(milliseconds: int) -> None:
         ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}, 30),
         ({"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT"}, 0),
         ({"retry-after": "later"}, None),
+        ({"retry-after": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 +99999999999999"}, None),
         ({"retry-after": "7", "retry-after-ms": "soon"}, 7),
     ],
 )
@@ -127,6 +130,24 @@ def test_quotas_are_read_where_all_of_one_is_told() -> None:
     assert quotas(told) == {"requests": Quota(600, 599, 0.1)}
     assert quotas({"x-ratelimit-remaining-requests": "5"}) == {}
     assert quotas({**told, "x-ratelimit-reset-requests": "soon"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset", "found"),
+    [
+        ("600", "-1000000", "1s", Quota(600, 0, 1)),  # what is owed would be waited for without end
+        ("600", "900", "1s", Quota(600, 600, 1)),
+        ("600", "nan", "1s", None),
+        ("inf", "5", "1s", None),
+        ("600", "5", "9" * 400, None),
+        ("1e-300", "0", "1s", None),
+        ("-1", "-1", "1s", None),
+    ],
+)
+def test_a_quota_that_can_not_be_is_none(limit: str, remaining: str, reset: str, found: Quota | None) -> None:
+    parts = {"limit": limit, "remaining": remaining, "reset": reset}
+    told = quotas({f"x-ratelimit-{name}-tokens": value for name, value in parts.items()})
+    assert told == ({"tokens": found} if found else {})
 
 
 @pytest.mark.parametrize(
@@ -179,12 +200,116 @@ def test_what_no_file_holds_is_replaced(raw: bytes, data: Any) -> None:
         (chat, "{}"), (chat, "[]"), (chat, "1"), (chat, '{"choices": []}'), (chat, '{"choices": [{}]}'),
         (chat, '{"choices": null}'), (chat, '{"choices": [{"message": "a"}]}'),
         (responses, "{}"), (responses, '{"status": "failed", "error": {}}'), (responses, '{"status": "completed"}'),
-        (responses, '{"status": "completed", "output": [{}]}'),
+        (responses, '{"status": "completed", "output": [{}]}'), (chat, '{"choices": ' + "[" * 100_000),
     ],
 )  # fmt: skip
 def test_what_is_no_answer(form: Any, raw: str) -> None:
     with pytest.raises(BadAnswerError, match="no answer of"):
         read_answer(form, raw.encode())
+
+
+TOKEN = {"token": "a", "logprob": -0.1, "top_logprobs": [{"token": "a", "logprob": -0.1}]}
+CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+WHOLE: list[tuple[Any, dict[str, Any]]] = [
+    (
+        chat,
+        {
+            "choices": [
+                {"message": {"content": "a", "tool_calls": [CALL]}, "logprobs": {"content": [TOKEN]}},
+                {"message": {"content": [{"text": "b"}]}, "finish_reason": "length"},
+            ],
+            "usage": {
+                "prompt_tokens": 9,
+                "prompt_tokens_details": {"cached_tokens": 4},
+                "completion_tokens": 7,
+                "completion_tokens_details": {"reasoning_tokens": 5},
+            },
+        },
+    ),
+    (
+        responses,
+        {
+            "status": "completed",
+            "output": [
+                {"type": "message", "content": [{"type": "output_text", "text": "a", "logprobs": [TOKEN]}]},
+                {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
+            ],
+            "usage": {"input_tokens": 9, "output_tokens": 7},
+        },
+    ),
+    (embeddings, {"data": [{"embedding": [3.0, 4.0]}], "usage": {"prompt_tokens": 9}}),
+    (
+        Converse("m"),
+        {
+            "output": {"message": {"content": [{"text": "a"}, {"toolUse": {"name": "look", "input": {}}}]}},
+            "usage": {"inputTokens": 9, "outputTokens": 7},
+        },
+    ),
+]
+"""Each form with an answer that has all its parts."""
+
+
+def places(value: Any) -> list[tuple[Any, ...]]:
+    keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [(), *((key, *rest) for key in keys for rest in places(value[key]))]
+
+
+def put(value: Any, place: tuple[Any, ...], new: Any) -> Any:
+    if not place:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[place[0]] = put(copy[place[0]], place[1:], new)
+    return copy
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from([10**400, -1, "12"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["token", "function", "a"]), inner),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, max_examples=600)
+@given(st.data())
+def test_whatever_stands_in_an_answer_it_is_refused_or_can_be_kept(data: st.DataObject) -> None:
+    form, answer = data.draw(st.sampled_from(WHOLE))
+    raw = json.dumps(put(answer, data.draw(st.sampled_from(places(answer))), data.draw(ANYTHING))).encode()
+    try:
+        read = read_answer(form, raw)
+    except BadAnswerError:
+        return
+    for output in outputs(["r", "s"], read, Timing(0.1), {"input": 1.0, "output": 2.0}):
+        assert isinstance(output.text, str)
+        for count in (output.prompt_tokens, output.output_tokens):
+            assert count is None or (type(count) is int and 0 <= count < 2**31)
+        assert output.cost is None or output.cost >= 0
+        assert all(isinstance(entry["token"], str) for entry in output.logprobs)
+        assert all(isinstance(call["function"]["name"], str) for call in output.tool_calls)
+
+
+@pytest.mark.parametrize(
+    ("told", "count"),
+    [(12, 12), (12.0, 12), (0, 0), (-1, None), (1.5, None), ("12", None), (True, None), (2**40, None)],
+)
+def test_a_count_of_tokens_that_is_none_counts_as_not_told(told: Any, count: int | None) -> None:
+    raw = json.dumps({"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": told}}).encode()
+    assert read_answer(chat, raw).usage == Usage(prompt=count)
+
+
+def test_fewer_answers_than_asked_for_bear_the_whole_bill() -> None:
+    """Else what a call cost would be told in part, and a budget be passed by the rest."""
+    body = {"choices": [{"message": {"content": "a"}}] * 2, "usage": {"prompt_tokens": 10, "completion_tokens": 8}}
+    found = list(
+        outputs(["r", "s", "t"], read_answer(chat, json.dumps(body).encode()), Timing(1), {"input": 1e6, "output": 0})
+    )
+    assert [o.request_id for o in found] == ["r", "s"]
+    assert [sum(n or 0 for n in (o.prompt_tokens, o.output_tokens)) for o in found] == [9, 9]
+    assert sum(o.cost or 0 for o in found) == pytest.approx(10)
 
 
 def test_all_of_a_response_is_read() -> None:

@@ -9,14 +9,14 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 
 from workbench.engines.base import Engine
 from workbench.records import Output, Request
-from workbench.run.budget import Budget
+from workbench.run.budget import Budget, Use
 from workbench.run.send import Dispatcher
 from workbench.store import recording
 from workbench.store.database import Database
@@ -121,8 +121,9 @@ class Flight:
             if future.exception() is not None:
                 continue
             output = future.result()
-            for budget in self._room.budgets:
-                budget.settle(output)
+            for beyond in {budget.settle(output): None for budget in self._room.budgets}:
+                if beyond != Use():  # kept, for those who count what was spent before
+                    output = replace(output, extra={**output.extra, "beyond": asdict(beyond)})
             if output.failure and output.failure.kind == "cancelled":
                 cancelled.append(request.id)
             else:

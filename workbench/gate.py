@@ -7,7 +7,6 @@ only where their keys are equal: the same scorer, on the same terms.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from workbench.calibrate import licence_state
 from workbench.define.baseline import Baseline, BaselineVariant, place, short_key
 from workbench.define.gates import Gate
 from workbench.errors import SuiteError
-from workbench.estimates import Labels, Other, is_judge, people_would_say, read_drawn
+from workbench.estimates import Labels, Other, people_would_say, read_drawn
 from workbench.records import Run, ScoreColumns
 from workbench.stats.distributions import z_upper
 from workbench.stats.gates import (
@@ -31,7 +30,7 @@ from workbench.stats.gates import (
     cases_to_show,
     decide,
 )
-from workbench.stats.ppi import FEWEST_LABELS, PeopleSample, labels_for
+from workbench.stats.ppi_units import People
 from workbench.stats.reduce import CaseTable, PairedSample, Sample, paired_sample, reduce_repeats, sample
 from workbench.store import measures
 from workbench.store.runs import VariantRow, run_variants, score_columns
@@ -239,32 +238,26 @@ def _open(gate: Gate, variant: VariantRow, read: _Run, baseline: Baseline | None
 def _by_people(one: _Open, gate: Gate, read: _Run, other: Other, notes: dict[str, None]) -> _Open:
     """Where a judge scores: held to what people would say, by their labels of some outputs (ruling 25). Without
     enough of them there is no claim, but where the suite allows a judge that nobody has measured."""
-    parts = read.judges(gate)
-    if not parts or one.claim is None or one.claim.data is None:
+    if not read.judges(gate) or one.claim is None or one.claim.data is None:
         return one
-    name, data = gate.scorer or "", None
-    if is_judge(parts):
-        data = people_would_say(read.connection, read.run, (name, one.result.variant), read.labels, other)
-    if isinstance(data, PeopleSample):
+    name = gate.scorer or ""
+    data = people_would_say(read.connection, read.run, (name, one.result.variant), read.labels, other)
+    if isinstance(data, People):
         labels, cases = _would_do(data, gate)
         return _Open(replace(one.result, labels_needed=labels, cases_needed=cases), replace(one.claim, data=data))
-    why = data or "it is a judge and others in one, which labels can't correct; give the judge a gate of its own"
     if gate.unlicensed:
-        notes[f"scorer '{name}': the judge's own mean decides, as 'unlicensed: allow' has it; {why}"] = None
+        notes[f"scorer '{name}': the judge's own mean decides, as 'unlicensed: allow' has it; {data.why}"] = None
         return one
-    told = replace(one.result, why=why, labels_needed=FEWEST_LABELS if data else None, cases_needed=None)
+    told = replace(one.result, why=data.why, labels_needed=data.labels, cases_needed=None)
     return _Open(told, replace(one.claim, data=None))
 
 
-def _would_do(data: PeopleSample, gate: Gate) -> tuple[int | None, int | None]:
-    """`labels_needed` and `cases_needed` of a result: labels of the answers there are, else cases, all labelled."""
+def _would_do(data: People, gate: Gate) -> tuple[int | None, int | None]:
+    """`labels_needed` and `cases_needed` of a result."""
     error = data.estimate(gate.confidence).error / 2
     if gate.rule == "no_worse_than":
         error = gate.bound / (z_upper(1 - gate.confidence) + z_upper(1 - POWER))
-    if error == 0:
-        return None, None
-    labels = labels_for(data, error)
-    return labels, None if labels else math.ceil(float(data.truth.var(ddof=1)) / error**2)
+    return data.needed(error) if error else (None, None)
 
 
 def _needed(pair: PairedSample, gate: Gate) -> int | None:

@@ -18,7 +18,8 @@ from workbench.records import EMPTY, Case, Json, Judgement, Output, Score, Score
 from workbench.run.budget import Budget
 from workbench.run.send import Dispatcher
 from workbench.scorers.base import Answered, Asking, Scorer
-from workbench.scorers.build import asking_parts, compares, score_key
+from workbench.scorers.build import asking_parts, compares, score_key, share_of
+from workbench.scorers.judge import Judge
 from workbench.scoring import Scorers, case_of, check_expected, expected_answer
 from workbench.store import recording, runs
 from workbench.store.database import Database
@@ -54,12 +55,15 @@ def most_requests(scorers: Scorers) -> int:
 
 def described(scorers: Scorers) -> dict[str, Json]:
     """Scorer → what each of its asking parts rests on, for a run's header; `against`: the variant that it compares
-    with; `inside`: it is a part, whose value is not the scorer's own."""
+    with; `inside`: it is a part, whose value is not the scorer's own; `share`: by how much that moves with its;
+    `range`: the ends of a scale of numbers."""
     found: dict[str, Json] = {}
     for spec, scorer in scorers:
         for part in asking_parts(scorer):
             about = {"against": part.against} if part.against is not None else {}
             about |= {} if part is scorer else {"inside": True}
+            about |= {"range": list(ends)} if isinstance(part, Judge) and (ends := part.range) else {}
+            about |= {"share": share} if (share := share_of(scorer, part)) is not None else {}
             contents = part.content if isinstance(part.content, list) else [part.content]
             found.setdefault(spec.name, []).extend({**content, **about} for content in contents)
     return found

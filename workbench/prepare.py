@@ -254,6 +254,8 @@ def known_answers(database: Database, newer_than: str) -> Callable[[Iterable[str
 def budgets(prepared: Prepared, database: Database, run: str) -> list[Budget]:
     """The run's budget and the project's, with what was spent before and what batches may take at most."""
     own, project = prepared.suite.budget, prepared.project_budget
+    if not own and not project:
+        return []
     with database.read() as connection:
         by_run = Use(*recording.spent(connection, run)) + Use(*batches.in_flight(connection, run))
         by_all = Use(*recording.spent(connection)) + Use(*batches.in_flight(connection))

@@ -35,7 +35,7 @@ PARAMS = frozenset((
     "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers", "samplers",
     "mirostat", "mirostat_tau", "mirostat_eta", "logit_bias", "ignore_eos",
     "repetition_penalty", "reasoning_effort", "verbosity", "tool_choice", "parallel_tool_calls", "response_format",
-    "max_completion_tokens", "service_tier", "user",
+    "max_completion_tokens", "service_tier", "user", "lora",
 ))  # fmt: skip
 """Echo stands in for other models, so it takes what they take; all but the first four mean nothing to it."""
 _SETTINGS = ("answers", "delay", "tokens_per_second", "fail", "fail_first", "rest")

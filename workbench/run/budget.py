@@ -6,10 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from workbench.records import Output, Request
+from workbench.records import Output, Request, canonical
 
 WRAPPING_TOKENS = 16
 """Tokens that a chat template may put around a message, generously."""
+IMAGE_TOKENS = 50_000
+"""The most that a host is known to count an image with: GPT-4o mini, of the largest size."""
+FREE = frozenset(("refused", "too_long", "rate_limit", "auth", "no_model", "quota"))
+"""Kinds of failure that nobody pays for: the host did not begin to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +71,28 @@ class Budget:
         self._in_flight[request.id] = worst = self.worst(request)
         self._open += worst
 
-    def settle(self, output: Output) -> None:
-        """The answer is there: it counts with what it took. A failure may have been paid for all the same,
-        so that it counts with its worst case where it tells nothing."""
+    def settle(self, output: Output) -> Use:
+        """The answer is there: it counts with what it took. A failure, and a try before that was lost on the way, may
+        have been paid for all the same, so that each counts with its worst case where it tells nothing. Gives what it
+        counts with beyond what it tells."""
         worst = self._in_flight.pop(output.request_id, Use())
         self._open -= worst
-        told = output.prompt_tokens is not None and output.output_tokens is not None
-        tokens = (output.prompt_tokens or 0) + (output.output_tokens or 0) if told else worst.tokens
-        cost = output.cost if output.cost is not None else worst.cost
-        self.spent += Use(cost, tokens)
+        told = Use(output.cost or 0.0, (output.prompt_tokens or 0) + (output.output_tokens or 0))
+        beyond = _beyond(output, told, worst)
+        self.spent += told + beyond
+        return beyond
+
+
+def _beyond(output: Output, told: Use, worst: Use) -> Use:
+    lost = output.extra.get("lost_tries", 0)
+    cost, tokens = lost * worst.cost, lost * worst.tokens
+    if output.failure is not None and output.failure.kind in FREE:
+        return Use(cost, tokens)
+    if output.cost is None:
+        cost += worst.cost
+    if output.prompt_tokens is None or output.output_tokens is None:
+        tokens += max(0, worst.tokens - told.tokens)
+    return Use(cost, tokens)
 
 
 def worst_use(request: Request, price: Mapping[str, float] | None) -> Use:
@@ -88,5 +105,8 @@ def worst_use(request: Request, price: Mapping[str, float] | None) -> Use:
 def most_tokens(request: Request) -> tuple[int, int | None]:
     """Prompt and output tokens at most: a token has at least one byte; None where no max_tokens bounds it."""
     prompt = sum(len(m.text.encode()) + WRAPPING_TOKENS for m in request.messages)
+    prompt += IMAGE_TOKENS * sum(part.kind == "image" for m in request.messages for part in m.parts)
+    for told in (*request.tools, *([request.answer["schema"]] if "schema" in request.answer else ())):
+        prompt += len(canonical(told).encode()) + WRAPPING_TOKENS
     limit = 0 if request.answer.keys() & {"choices", "embedding"} else request.params.get("max_tokens")
     return prompt, None if limit is None or int(limit) < 0 else int(limit)

@@ -14,6 +14,8 @@ from workbench.records import Json, ScorerSpec, content_id
 from workbench.registry import SCORERS
 from workbench.scorers.base import Asking, Desk, Scorer
 from workbench.scorers.best import Best
+from workbench.scorers.combine import Weighted
+from workbench.scorers.judge import Judge
 from workbench.scorers.parts import BuiltPart, Part, part_spec
 
 
@@ -44,6 +46,16 @@ def asking_parts(scorer: object) -> Iterator[Asking]:
         yield scorer
     elif is_dataclass(scorer):
         yield from (part for f in fields(scorer) for part in _asking_in(getattr(scorer, f.name)))
+
+
+def share_of(scorer: object, part: object) -> float | None:
+    """By how much the value of a weighted mean moves with that of its only judge; None for anything else."""
+    if not isinstance(scorer, Weighted) or scorer.at_least is not None or not isinstance(part, Judge):
+        return None
+    judges = [inner for inner in asking_parts(scorer) if isinstance(inner, Judge)]
+    weights = {id(held["score"].scorer): held.get("weight", 1.0) for held in scorer.parts}
+    whole = sum(held.get("weight", 1.0) for held in scorer.parts)
+    return weights[id(part)] / whole if len(judges) == 1 and id(part) in weights else None
 
 
 def compares(scorer: object) -> bool:

@@ -113,6 +113,12 @@ class Judge(ByRubric):
             raise UseError(f"the scale is missing: give 'scale: […]', or rubric '{self.rubric}' an input 'scale'")
         return read_scale(SIDES if own is None else own)
 
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The ends of a scale of numbers; None for words, pairs and verdicts."""
+        values = [point.value for point in self.points if isinstance(point.value, (int, float))]
+        return (min(values), max(values)) if self.kind == "number" else None
+
     @cached_property
     def _forms(self) -> dict[str, Form]:
         assert self.desk is not None

@@ -7,26 +7,26 @@ contradicts the interval beside it.
 from __future__ import annotations
 
 from workbench.stats.methods import difference_method, mean_method
-from workbench.stats.ppi import PeopleSample
+from workbench.stats.ppi_units import People
 from workbench.stats.reduce import Bounds, PairedSample, Sample
 
 
-def lower_bound(data: Sample | PairedSample | PeopleSample, alpha: float) -> float | None:
+def lower_bound(data: Sample | PairedSample | People, alpha: float) -> float | None:
     """What the true mean (or mean difference) lies below with a probability of at most `alpha`, at most 0.5;
     None where nothing can honestly be said."""
     ends = _ends(data, alpha)
     return None if ends is None else ends[0]
 
 
-def upper_bound(data: Sample | PairedSample | PeopleSample, alpha: float) -> float | None:
+def upper_bound(data: Sample | PairedSample | People, alpha: float) -> float | None:
     """What the true mean (or mean difference) lies above with a probability of at most `alpha`, at most 0.5;
     None where nothing can honestly be said."""
     ends = _ends(data, alpha)
     return None if ends is None else ends[1]
 
 
-def _ends(data: Sample | PairedSample | PeopleSample, alpha: float) -> Bounds | None:
-    if isinstance(data, PeopleSample):
+def _ends(data: Sample | PairedSample | People, alpha: float) -> Bounds | None:
+    if isinstance(data, People):
         return data.ends(2 * alpha)
     if isinstance(data, PairedSample):
         difference = difference_method(data).difference

@@ -22,7 +22,7 @@ from typing import Literal
 from workbench.stats.bounds import lower_bound, upper_bound
 from workbench.stats.distributions import z_upper
 from workbench.stats.methods import difference_method, mean_method, why_no_interval
-from workbench.stats.ppi import PeopleSample
+from workbench.stats.ppi_units import People
 from workbench.stats.reduce import PairedSample, Sample
 
 Answer = Literal["pass", "fail", "not enough data"]
@@ -38,7 +38,7 @@ POWER = 0.8
 class Claim:
     """What is to be shown of a mean, or of the mean difference of pairs."""
 
-    data: Sample | PairedSample | PeopleSample | None
+    data: Sample | PairedSample | People | None
     """None: nothing was measured. Of a judge: what people would say, where enough of its outputs are labelled."""
     rule: Rule
     bound: float
@@ -95,7 +95,8 @@ class GateResult:
     against: str | None = None
     cases_needed: int | None = None
     """Cases with which the gate passes with 80 % power where nothing has changed, by the measured variance. Of a
-    judge, where labels of the cases there are can't do: cases that do, each with a label."""
+    judge, where labels of the cases there are can't do: cases that do, each with a label, or with repeats and clusters
+    as many labels as `labels_needed`."""
     labels_needed: int | None = None
     """Of a judge: labels of people, drawn at random, without which nothing can be said; where there are enough for
     that, those with which `no_worse_than` passes as above, or with which other bounds are half as far apart."""
@@ -199,10 +200,10 @@ def _decision(claim: Claim, passed: bool, refuted_at: float | None, level: float
         upper=upper_bound(data, claim.alpha if at_most else fail_alpha),
         fail_alpha=fail_alpha,
     )
-    if isinstance(data, PeopleSample):
+    if isinstance(data, People):
         found = data.estimate(0.95)
         why = "" if decided.lower is not None else "all values are the same"
-        told = replace(decided, value=found.value, cases=data.items, method="prediction-powered", why=why)
+        told = replace(decided, value=found.value, cases=data.items, method=data.method, why=why)
         return replace(told, labels=found.labels, judge=found.judge_alone)
     units = data.differences if isinstance(data, PairedSample) else data
     method = difference_method(data).difference if isinstance(data, PairedSample) else mean_method(data).mean

@@ -52,7 +52,7 @@ def wilson_effective(sample: Sample, alpha: float) -> Bounds:
     return low + lower * (high - low), low + upper * (high - low)
 
 
-def effective_ends(mean: float, variance: float, n: int, alpha: float) -> Bounds:
+def effective_ends(mean: float, variance: float, n: float, alpha: float) -> Bounds:
     """Wilson's limits of a mean within 0 and 1 that n values were found to estimate with this variance."""
     z = z_upper(alpha / 2)
     size = mean * (1 - mean) / variance * (z / t_upper(alpha / 2, n - 1)) ** 2

@@ -59,6 +59,10 @@ class PeopleSample:
     def items(self) -> int:
         return len(self.truth) + len(self.others)
 
+    @property
+    def method(self) -> str:
+        return "prediction-powered"
+
     def estimate(self, confidence: float) -> PredictionPowered:
         """Raises what `ppi_mean` raises."""
         chances = None if self.probabilities is None else self.probabilities.tolist()
@@ -83,6 +87,11 @@ class PeopleSample:
             lower, upper = effective_ends(mean, variance / width**2, found.labels, alpha)
             low, high = self.bounds[0] + lower * width, self.bounds[0] + upper * width
         return (low, high) if high > low else None
+
+    def needed(self, error: float) -> tuple[int | None, int | None]:
+        """What brings the standard error to `error`: labels of the items there are, else items, each with a label."""
+        labels = labels_for(self, error)
+        return labels, None if labels else math.ceil(float(self.truth.var(ddof=1)) / error**2)
 
     def _unseen(self, trust: float) -> float:
         """What two more labels, one missed each way by as much as can be, add to the variance of the estimate."""

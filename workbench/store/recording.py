@@ -125,10 +125,14 @@ def set_latency(connection: sa.Connection, number: int, output: Output) -> None:
 
 
 def spent(connection: sa.Connection, run: str | None = None) -> tuple[float, int]:
-    """US dollars and tokens of all stored outputs, or of those that one run asked for; unknown costs are left out."""
+    """US dollars and tokens of all stored outputs, or of those that one run asked for, with what a budget counted them
+    with beyond what they tell (`Flight.keep`); other unknown costs are left out."""
     o = db.outputs.c
+    beyond = o.details["extra"]["beyond"]
+    cost = sa.func.coalesce(o.cost, 0.0) + sa.func.coalesce(beyond["cost"].as_float(), 0.0)
     tokens = sa.func.coalesce(o.prompt_tokens, 0) + sa.func.coalesce(o.output_tokens, 0)
-    query = sa.select(sa.func.coalesce(sa.func.sum(o.cost), 0.0), sa.func.coalesce(sa.func.sum(tokens), 0))
+    tokens += sa.func.coalesce(beyond["tokens"].as_integer(), 0)
+    query = sa.select(sa.func.coalesce(sa.func.sum(cost), 0.0), sa.func.coalesce(sa.func.sum(tokens), 0))
     if run is not None:
         query = query.where(o.run == run)
     cost, count = connection.execute(query).one()

@@ -84,6 +84,8 @@ def _needed(result: GateResult) -> str:
     """What would settle it."""
     labels, cases = result.labels_needed or 0, result.cases_needed or 0
     would = "would do" if result.rule == "no_worse_than" else "would bring these half as near to each other"
+    if result.decision.labels is not None and labels > result.decision.labels and cases:
+        return f"; about {labels:,} labels in {cases:,} cases {would}"
     if result.decision.labels is not None and labels > result.decision.labels:
         return f"; about {labels:,} labels {would}"
     if cases > result.decision.cases:

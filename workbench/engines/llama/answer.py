@@ -1,4 +1,4 @@
-"""One request on its way to its output: what the scheduler calls for each token (`scheduler.Trial`)."""
+"""One request on its way to its output: what the scheduler calls for each token (`trial.Trial`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Answer:
     """A request whose answer is sampled, or whose choices are read. `close` frees its sampler."""
 
     def __init__(
-        self, request: Request, prompt: Sequence[int], limit: int, sampling: Sampling, vocabulary: Vocabulary
+        self, request: Request, prompt: list[int], limit: int, sampling: Sampling, vocabulary: Vocabulary
     ) -> None:
         self.request, self.prompt, self._limit, self._vocabulary = request, prompt, limit, vocabulary
         self.tokens: list[int] = []
@@ -32,8 +32,12 @@ class Answer:
         self._chain: Chain | None = None
         self._shortlist: int | None = None
         self._logprobs: list[Json] = []
-        self._started = perf_counter()
+        self._started = 0.0
         self._first: float | None = None
+
+    def begin(self) -> None:
+        """Its turn has come: latency counts from here."""
+        self._started = perf_counter()
 
     def sample_with(self, make_chain: Callable[[], Chain], shortlist: int | None) -> None:
         """The sampler chain, made at the first token since it takes more memory than a request that waits, and
@@ -126,7 +130,7 @@ class Choice(Answer):
     """A request whose given continuations are scored by their log-likelihood; the likeliest is the text."""
 
     def __init__(
-        self, request: Request, prompt: Sequence[int], choices: Mapping[str, Sequence[int]], vocabulary: Vocabulary
+        self, request: Request, prompt: list[int], choices: Mapping[str, Sequence[int]], vocabulary: Vocabulary
     ) -> None:
         super().__init__(request, prompt, 1, Sampling(), vocabulary)
         self._choices = choices

@@ -36,6 +36,8 @@ class Shape:
     """Tokens evaluated at once."""
     threads: int
     sequences: int
+    flash: bool = True
+    """Attention block by block, where the model allows it, or by one multiplication over all cells."""
 
 
 class Context:
@@ -52,22 +54,31 @@ class Context:
             raise EngineError(f"{path} cannot be loaded: {library.explain()}")
         self.handle: Any = None
         self._adapters: list[Any] = []
+        self._changes = changes
         try:
             self._adapters = load_adapters(self._model, adapters)
-            self.handle = lib.llama_init_from_model(self._model, _params(lib, shape, changes))
-            if not self.handle:
-                raise EngineError(
-                    f"no memory for {shape.cells} tokens of context: {library.explain()}; set a smaller `context`"
-                )
-            apply_adapters(self.handle, self._adapters, adapters)
+            self.reopen(shape)
+            self.adapt([adapter.scale for adapter in adapters])
         except EngineError:
             self.close()
             raise
-        self._memory = lib.llama_get_memory(self.handle)
         self.vocabulary_size: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
         self.candidates = Candidates(lib, SHORTLIST)
         self._count = 0
         self._make_batch(shape.batch)
+
+    def reopen(self, shape: Shape) -> None:
+        """Cache and batch anew, in another shape; the weights stay. Raises EngineError where memory doesn't suffice."""
+        if self.handle:
+            self.lib.llama_free(self.handle)
+        self.handle = self.lib.llama_init_from_model(self._model, _params(self.lib, shape, self._changes))
+        if not self.handle:
+            raise EngineError(
+                f"no memory for {shape.cells} tokens of context: {library.explain()}; set a smaller `context`"
+            )
+        self.shape = shape
+        self._scales: tuple[float, ...] = ()
+        self._memory = self.lib.llama_get_memory(self.handle)
 
     def close(self) -> None:
         if self.handle:
@@ -76,6 +87,12 @@ class Context:
             free_adapters(self._adapters)
             self.lib.llama_model_free(self._model)
         self.handle, self._model, self._adapters = None, None, []
+
+    def adapt(self, scales: Sequence[float]) -> None:
+        """How strongly each adapter counts from here on; what is in the cache stays as it was evaluated."""
+        if self._scales != (wanted := tuple(scales)):
+            apply_adapters(self.handle, self._adapters, wanted)
+            self._scales = wanted
 
     def add(self, token: int, position: int, sequence: int | None, wanted: bool) -> int:
         """Adds a token to the batch; returns its entry. Logits can be had of it only where `wanted`."""
@@ -229,6 +246,8 @@ def _params(lib: Any, shape: Shape, changes: Mapping[str, Any]) -> Any:
     params.kv_unified = True
     params.swa_full = True  # a sliding window would drop what a branch may still need
     params.no_perf = True
+    if not shape.flash:
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     for name, value in changes.items():
         setattr(params, name, value)
     return params

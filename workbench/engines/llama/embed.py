@@ -14,6 +14,8 @@ from workbench.engines.llama.context import Context, Shape
 
 POOLING = {"mean": 1, "cls": 2, "last": 3}
 """`llama_pooling_type`: how a text's token embeddings become one."""
+GROUP = 512
+"""Tokens of short texts that are embedded together: each looks in vain at the others'."""
 
 
 class Embedder:
@@ -28,11 +30,13 @@ class Embedder:
     def close(self) -> None:
         self._context.close()
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-        """One vector of length 1 (Euclidean) for each text, given as its tokens, at most a batch, in their order."""
+    def embed(self, texts: Sequence[Sequence[int]], scales: Sequence[float]) -> Iterator[NDArray[np.float32]]:
+        """One vector of length 1 (Euclidean) for each text, given as its tokens, at most a batch, in their order;
+        with the adapters so strong."""
+        self._context.adapt(scales)
         group: list[Sequence[int]] = []
         for tokens in texts:
-            full = sum(map(len, group)) + len(tokens) > self._context.batch
+            full = sum(map(len, group)) + len(tokens) > min(GROUP, self._context.batch)
             if group and (full or len(group) == self._context.sequences):
                 yield from self._group(group)
                 group = []

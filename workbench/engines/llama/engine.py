@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -23,16 +23,18 @@ import psutil
 
 from workbench.engines.base import Capabilities, Piece, Requests, Speed, failed
 from workbench.engines.llama import chat, files, library, quantise
-from workbench.engines.llama.adapters import read_adapters
+from workbench.engines.llama.adapters import read_adapters, scales_of
 from workbench.engines.llama.answer import MOST_LOGPROBS, Answer, Choice
+from workbench.engines.llama.attention import flash_helps
 from workbench.engines.llama.context import Context, Shape
-from workbench.engines.llama.embed import POOLING, Embedder
+from workbench.engines.llama.embed import Embedder
 from workbench.engines.llama.lock import Turn
 from workbench.engines.llama.measure import measure
 from workbench.engines.llama.sampling import PARAMS, Chain, GrammarError, Sampling, check_grammar, grammar_of
 from workbench.engines.llama.scheduler import Counters, Scheduler
+from workbench.engines.llama.settings import check_settings
 from workbench.engines.llama.vocabulary import Vocabulary
-from workbench.errors import ModelError, suggest
+from workbench.errors import ModelError
 from workbench.records import Json, Message, Model, Output, Request
 
 DEFAULT_CONTEXT = 4096
@@ -41,6 +43,9 @@ BRANCHES = 48
 SEQUENCES = 128
 CACHE_SHARE = 0.25
 """Of the free memory: what the cache may take beyond one request's context."""
+BATCH = 256
+"""Prompt tokens evaluated at once: with 512 they look in vain at more cells that come after them (measured: slower
+by 5 to 10 % on every set of benchmarks/local_sweep.py)."""
 OTHER_FORMS = ("q4_0", "q8_0", "f16")
 TRY_BYTES = 1_000_000_000
 """A file below this size is re-quantised to see whether it would be faster."""
@@ -48,18 +53,6 @@ MOST_AT_ONCE = 20_000
 """Requests taken together."""
 IDLE_SECONDS = 0.2
 """How long to wait for requests at a time when there is nothing to do."""
-_SETTINGS: dict[str, type[str] | type[int] | type[list[Json]]] = {
-    "path": str,
-    "lora": list,
-    "quantise": str,
-    "context": int,
-    "threads": int,
-    "batch": int,
-    "seed": int,
-    "exact": bool,
-    "raw": bool,
-    "pooling": str,
-}
 
 
 class LlamaEngine:
@@ -75,7 +68,7 @@ class LlamaEngine:
 
     def __init__(self, model: Model) -> None:
         self._alias = model.alias
-        self._settings = _checked(model)
+        self._settings = check_settings(model)
         self._form = quantise.check_format(model.settings["quantise"]) if "quantise" in model.settings else None
         self._source = files.find(self._settings)
         self._adapters = read_adapters(self._settings)
@@ -88,7 +81,7 @@ class LlamaEngine:
     @classmethod
     def preview(cls, model: Model) -> dict[str, object]:
         """What `describe` tells, without fetching anything; raises ModelError where there is nothing to open."""
-        settings = _checked(model)
+        settings = check_settings(model)
         path = files.find(settings, download=False)
         form = quantise.check_format(settings["quantise"]) if "quantise" in settings else None
         vocabulary, adapters = Vocabulary(path), [adapter.shown for adapter in read_adapters(settings)]
@@ -117,7 +110,7 @@ class LlamaEngine:
             schema=True,
             embeddings=self._pooling is not None,
             max_context=self._tokens_at_most,
-            params=PARAMS,
+            params=PARAMS | {"lora"} if self._adapters else PARAMS,
         )
 
     @property
@@ -133,7 +126,8 @@ class LlamaEngine:
 
     def check_params(self, params: Mapping[str, Json]) -> None:
         """Raises ModelError for a parameter that no request could be asked with."""
-        Sampling.from_params(params)
+        self._sampling(params)
+        self._scales(params)
 
     def count_tokens(self, request: Request) -> int:
         """Exact; loads no weights. Raises ModelError where the messages cannot be asked."""
@@ -199,32 +193,39 @@ class LlamaEngine:
         affordable = int(psutil.virtual_memory().available * CACHE_SHARE) // self.vocabulary.cell_bytes
         shares = self.vocabulary.branches
         cells = max(most, min(most * 4, affordable)) if shares else most
-        batch = min(settings.get("batch", 512), cells)
+        batch = min(settings.get("batch", BATCH), cells)
         return Shape(cells, batch, settings.get("threads") or physical_cores(), SEQUENCES if shares else 1)
 
-    def _tokens(self, request: Request) -> Sequence[int]:
+    def _tokens(self, request: Request) -> list[int]:
         return self._prompt(request.messages)
 
     @cached_property
-    def _prompt(self) -> Callable[[tuple[Message, ...]], Sequence[int]]:
+    def _prompt(self) -> Callable[[tuple[Message, ...]], list[int]]:
         """Messages → tokens; variants and repeats of a case share theirs."""
         return lru_cache(maxsize=1024)(self._tokenised)
 
-    def _tokenised(self, messages: tuple[Message, ...]) -> Sequence[int]:
+    def _tokenised(self, messages: tuple[Message, ...]) -> list[int]:
         if self._settings.get("raw", False):
             messages = (Message.of("raw", "\n".join(message.text for message in messages)),)
         return chat.tokens(messages, self.vocabulary)
 
-    def _opened(self) -> Scheduler[Answer]:
+    def _opened(self, answers: Sequence[Answer]) -> Scheduler[Answer]:
+        """Weights, and a cache with attention as these requests want it."""
+        shape = self._shape
+        if not self._one_by_one and len(answers) > 1:
+            asked = [(answer.prompt, answer.room) for answer in answers]
+            shape = replace(shape, flash=flash_helps(asked, BRANCHES, shape, self.vocabulary.heads))
         if self._context is None or self._scheduler is None:
             counters = self._scheduler.counters if self._scheduler else Counters()
-            self._context = Context(self.path, self._shape, adapters=self._adapters)
+            self._context = Context(self.path, shape, adapters=self._adapters)
             self._scheduler = Scheduler(self._context, BRANCHES, counters)
+        elif self._context.shape.flash != shape.flash and len(answers) > 1:
+            self._scheduler.forget()
+            self._context.reopen(shape)
         return self._scheduler
 
     def _answer(self, requests: list[Request], source: Requests) -> Iterator[Piece | Output]:
         """Answers a set of requests, together or one by one."""
-        scheduler = self._opened()
         answers: list[Answer] = []
         yield from self._embedded([request for request in requests if "embedding" in request.answer])
         for request in requests:
@@ -236,16 +237,25 @@ class LlamaEngine:
                 yield failed(request, "refused", str(error))
             except _TooLongError as error:
                 yield failed(request, "too_long", str(error))
-        one_by_one = self._one_by_one
+        if not answers:
+            return
+        scheduler, one_by_one = self._opened(answers), self._one_by_one
         apart = one_by_one or any(answer.request.alone for answer in answers)
-        for group in [[answer] for answer in answers] if apart else [answers] if answers else []:
-            if one_by_one or group[0].request.alone:
-                scheduler.forget()
-            yield from self._together(group, scheduler, source)
+        tuned: dict[tuple[float, ...], list[Answer]] = {}
+        for answer in answers:
+            tuned.setdefault(self._scales(answer.request.params), []).append(answer)
+        for scales, together in tuned.items():
+            for group in [[answer] for answer in together] if apart else [together]:
+                if one_by_one or group[0].request.alone:
+                    scheduler.forget()
+                yield from self._together(group, scheduler, scales, source)
 
     def _together(
-        self, answers: list[Answer], scheduler: Scheduler[Answer], source: Requests
+        self, answers: list[Answer], scheduler: Scheduler[Answer], scales: tuple[float, ...], source: Requests
     ) -> Iterator[Piece | Output]:
+        scheduler.adapt(scales)
+        for answer in answers:
+            answer.begin()
         alone = len(answers) == 1
         alive = dict.fromkeys(answers)
         streaming = [answer for answer in answers if answer.request.stream]
@@ -255,7 +265,7 @@ class LlamaEngine:
             return [answer for answer in alive if answer.request.id in gone] if gone else []
 
         try:
-            for step in scheduler.run([a for a in answers if not a.finish], cancelled):
+            for step in scheduler.run([answer for answer in answers if not answer.finish], cancelled):
                 for answer in streaming:
                     yield from answer.take_pieces()
                 for answer in step.dropped:
@@ -280,29 +290,43 @@ class LlamaEngine:
         return pooling
 
     def _embedded(self, requests: list[Request]) -> Iterator[Output]:
-        texts = [(r, self.vocabulary.whole("\n".join(m.text for m in r.messages))) for r in requests]
-        fit = [(request, tokens) for request, tokens in texts if len(tokens) <= self._shape.batch]
-        for request, tokens in texts:
-            if len(tokens) > self._shape.batch:
-                message = f"the text has {len(tokens)} tokens; at most {self._shape.batch} can be embedded at once"
-                yield failed(request, "too_long", message)
-        if fit:
-            with closing(Embedder(self.path, self._shape, self._pooling or None, self._adapters)) as embedder:
-                vectors = embedder.embed([tokens for _, tokens in fit])
-                for (request, tokens), vector in zip(fit, vectors, strict=True):
+        most = self._tokens_at_most
+        tuned: dict[tuple[float, ...], list[tuple[Request, list[int]]]] = {}
+        for request in requests:
+            tokens = self.vocabulary.whole("\n".join(message.text for message in request.messages))
+            if len(tokens) > most:
+                yield failed(request, "too_long", f"the text has {len(tokens)} tokens; the context holds {most}")
+                continue
+            try:
+                tuned.setdefault(self._scales(request.params), []).append((request, tokens))
+            except ModelError as error:
+                yield failed(request, "refused", str(error))
+        if not tuned:
+            return
+        shape = replace(self._shape, batch=most)
+        with closing(Embedder(self.path, shape, self._pooling or None, self._adapters)) as embedder:
+            for scales, texts in tuned.items():
+                vectors = embedder.embed([tokens for _, tokens in texts], scales)
+                for (request, tokens), vector in zip(texts, vectors, strict=True):
                     yield Output(request.id, prompt_tokens=len(tokens), cost=0.0, extra={"embedding": vector.tolist()})
 
     def _prepared(self, request: Request) -> Answer:
-        written = repr(sorted(request.params.items()))
-        sampling = self._samplings.get(written) or Sampling.from_params(request.params)
-        self._samplings[written] = sampling
+        sampling = self._sampling(request.params)
+        self._scales(request.params)
         prompt = self._tokens(request)
-        if not prompt:
-            raise chat.ChatError("the prompt is empty; write something into it")
+        choices: dict[str, list[int]] = {}
         if "choices" in request.answer:
             choices = {str(c): self.vocabulary.tokens(str(c), special=False) for c in request.answer["choices"]}
             if not choices or not all(choices.values()):
                 raise chat.ChatError("every choice needs a text; give at least one")
+        if not prompt and len(choices) == 1:  # a text by itself: what stands before its first token is unknown
+            [(text, tokens)] = choices.items()
+            prompt, choices = tokens[:1], {text: tokens[1:]}
+            if not choices[text]:
+                raise chat.ChatError("a text of one token, read after nothing, has no likelihood; give a longer one")
+        if not prompt:
+            raise chat.ChatError("the prompt is empty; write something into it")
+        if choices:
             self._check_room(len(prompt) + max(map(len, choices.values())) - 1)
             return Choice(request, prompt, choices, self.vocabulary)
         self._check_room(len(prompt))
@@ -321,6 +345,17 @@ class LlamaEngine:
 
             answer.sample_with(chain, None if grammar is not None else sampling.shortlist)
         return answer
+
+    def _sampling(self, params: Mapping[str, Json]) -> Sampling:
+        written = repr(sorted(params.items()))
+        if written not in self._samplings:
+            rest = {name: value for name, value in params.items() if name != "lora"}
+            self._samplings[written] = Sampling.from_params(rest)
+        return self._samplings[written]
+
+    def _scales(self, params: Mapping[str, Json]) -> tuple[float, ...]:
+        """How strongly each adapter counts."""
+        return scales_of(self._adapters, params.get("lora"))
 
     def _check_room(self, tokens: int) -> None:
         if tokens >= self._tokens_at_most:
@@ -362,18 +397,3 @@ def physical_cores() -> int:
     """Cores that this process may use, hyper-threads counted once: more threads than that only slow down."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
-
-
-def _checked(model: Model) -> Mapping[str, Json]:
-    """The settings, each of the right type; raises ModelError naming the model and the setting."""
-    for name, value in model.settings.items():
-        if name not in _SETTINGS:
-            raise ModelError(f"model '{model.alias}': unknown setting '{name}'{suggest(name, _SETTINGS)}")
-        wanted = _SETTINGS[name]
-        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            raise ModelError(f"model '{model.alias}': '{name}' is {value!r}; it has to be of type {wanted.__name__}")
-        if name == "pooling" and value not in POOLING:
-            raise ModelError(f"model '{model.alias}': 'pooling' is '{value}'; it has to be one of {', '.join(POOLING)}")
-        if name in ("context", "threads", "batch") and isinstance(value, int) and value < 1:
-            raise ModelError(f"model '{model.alias}': '{name}' is {value}; it has to be at least 1")
-    return model.settings

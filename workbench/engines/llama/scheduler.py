@@ -17,9 +17,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from workbench.engines.llama.context import Context, Row
+from workbench.engines.llama.context import Context
+from workbench.engines.llama.trial import Trial
 from workbench.engines.llama.trie import Node, Read, Trie
 from workbench.errors import EngineError
 
@@ -27,28 +28,6 @@ LOOK_AHEAD = 32
 """Tokens of each answer that are kept free when a prompt is admitted."""
 PASS_OVER = 16
 """How many prompts that can't begin yet are passed over in search of one that can."""
-
-
-class Trial(Protocol):
-    """One request on its way, as the scheduler sees it."""
-
-    @property
-    def continuations(self) -> Sequence[Sequence[int]]:
-        """What is to be read after the prompt; none: an answer is sampled."""
-
-    @property
-    def path(self) -> Sequence[int]:
-        """Prompt, and the answer so far."""
-
-    @property
-    def room(self) -> int:
-        """How many tokens its answer may still have."""
-
-    def draw(self, row: Row) -> int | None:
-        """Takes the next token; None when the answer is over."""
-
-    def read(self, choice: int, token: int, row: Row) -> bool:
-        """Takes the log-probability of a choice's token; True when it was the last that was wanted."""
 
 
 T = TypeVar("T", bound=Trial)
@@ -96,7 +75,14 @@ class Scheduler(Generic[T]):
 
     def __init__(self, context: Context, branches: int, counters: Counters) -> None:
         self._context, self._branches, self.counters = context, branches, counters
+        self._scales: tuple[float, ...] = ()
         self._clear()
+
+    def adapt(self, scales: Sequence[float]) -> None:
+        """How strongly the context's adapters count in the next run; a prefix is shared under the same scales only."""
+        self._context.adapt(scales)
+        self._scales = tuple(scales)
+        self._trie = self._tries.setdefault(self._scales, Trie())
 
     def run(self, trials: Sequence[T], cancelled: Callable[[], Sequence[T]]) -> Iterator[Step[T]]:
         """Answers the trials; yields after each step. Left early, it forgets all."""
@@ -138,6 +124,8 @@ class Scheduler(Generic[T]):
 
     def _clear(self) -> None:
         self._trie = Trie()
+        self._tries: dict[tuple[float, ...], Trie] = {self._scales: self._trie}
+        """By the adapters' scales; all but the one at work hold idle prefixes only."""
         self._agenda: deque[Node] = deque()
         """Prompt nodes that are to begin, depth first."""
         self._waiting: deque[Node] = deque()

@@ -123,7 +123,7 @@ class Trie:
                 if (own is None or depth < own) and (node.prompts or node.trials or node.reads):
                     node.share()
                 return node.add(Node(node, list(path[depth:]), depth, again=max(again - depth, 0)))
-            same = _common(child.tokens, path, depth)
+            same = common_length(child.tokens, path, depth)
             if same < len(child.tokens):
                 child = self._split(child, same)
                 if own is None or depth + same < own:
@@ -168,6 +168,7 @@ class Trie:
         return upper
 
 
-def _common(tokens: Sequence[int], path: Sequence[int], depth: int) -> int:
+def common_length(tokens: Sequence[int], path: Sequence[int], depth: int = 0) -> int:
+    """With how many of the tokens the path goes on from that depth."""
     most = min(len(tokens), len(path) - depth)
     return next((i for i in range(most) if tokens[i] != path[depth + i]), most)

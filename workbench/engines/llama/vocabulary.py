@@ -61,15 +61,19 @@ class Vocabulary:
     @property
     def cell_bytes(self) -> int:
         """Memory of one token in the KV cache, in 16 bits; a generous guess where the file does not say."""
+        size = self._told("embedding_length", 4096) // max(self.heads, 1)
+        keys, values = self._told("attention.key_length", size), self._told("attention.value_length", size)
+        both = self._told("attention.head_count_kv", self.heads) * (keys + values)
+        return max(1, self._told("block_count", 32) * both * 2)
 
-        def told(name: str, default: int) -> int:
-            value = self.metadata.get(f"{self.metadata.get('general.architecture', '')}.{name}", "")
-            return int(value) if value.isdigit() else default
+    @property
+    def heads(self) -> int:
+        """Heads of attention in a layer."""
+        return self._told("attention.head_count", 32)
 
-        heads = told("attention.head_count", 32)
-        size = told("embedding_length", 4096) // max(heads, 1)
-        keys, values = told("attention.key_length", size), told("attention.value_length", size)
-        return max(1, told("block_count", 32) * told("attention.head_count_kv", heads) * (keys + values) * 2)
+    def _told(self, name: str, default: int) -> int:
+        value = self.metadata.get(f"{self.metadata.get('general.architecture', '')}.{name}", "")
+        return int(value) if value.isdigit() else default
 
     @cached_property
     def special(self) -> dict[str, int]:

@@ -142,7 +142,7 @@ class OpenAIBatches:
             name, response, error = row["custom_id"], row.get("response") or {}, row.get("error") or {}
             if name not in wanted or error.get("code") in _UNASKED:
                 return None
-            status, body = response.get("status_code"), json.dumps(response.get("body")).encode()
+            status, body = int(response.get("status_code") or 0), json.dumps(response.get("body")).encode()
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
         if status == OK:
@@ -151,9 +151,9 @@ class OpenAIBatches:
                 return next(outputs([name], answer, Timing(None), self._plan.price))
             except (BadAnswerError, StopIteration) as problem:
                 return self._failed(name, Trouble("bad_answer", str(problem) or "no answer in it", True))
-        if status is None:
+        if not status:
             return self._failed(name, Trouble("server", error_text(json.dumps(error).encode()), True))
-        return self._failed(name, of_status(int(status), {}, error_text(body), True))
+        return self._failed(name, of_status(status, {}, error_text(body), True))
 
     def _failed(self, request: str, trouble: Trouble) -> Output:
         failure = Failure(trouble.kind, self._plan.place.key.line(trouble.message), trouble.again)

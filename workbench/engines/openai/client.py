@@ -24,6 +24,8 @@ from workbench.engines.openai.wire import Answer, BadAnswerError, CutError, Form
 WHOLE = 10
 """A call may take so many times its timeout, which is for silence: a server that drips must end, too."""
 OK = 200
+MOST_BYTES = 64 << 20
+"""Of an answer, decompressed: more is none, and would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,27 +118,31 @@ class Client:
         return self._request("POST", url, headers=headers, content=body, extensions=self._extensions)
 
     async def _whole(self, body: bytes, started: float) -> Reply:
-        response = await self._http.send(self._prepared(body, streams=False))
+        response = await self._http.send(self._prepared(body, streams=False), stream=True)
+        try:
+            raw = self._place.key.hide_bytes(await _Body(response).whole())
+        finally:
+            await response.aclose()
         seconds = time.perf_counter() - started
-        raw = self._place.key.hide_bytes(response.content)
         if response.status_code != OK:
             raise self._refused(response, raw)
         return Reply(read_answer(self._place.form, raw), Timing(seconds), quotas(response.headers))
 
     async def _streamed(self, body: bytes, started: float, on_text: Callable[[str], None]) -> Reply:
         form, key = self._place.form, self._place.key
-        stream, first = form.Stream(), None
+        stream, first, last = form.Stream(), None, 0.0
         response = await self._http.send(self._prepared(body, streams=True), stream=True)
         try:
             if response.status_code != OK:
-                raise self._refused(response, key.hide_bytes(await response.aread()))
-            async for raw in form.events(response):
+                raise self._refused(response, key.hide_bytes(await _Body(response).whole()))
+            async for raw in form.events(_Body(response)):
+                last = time.perf_counter() - started
                 if text := _fed(stream, key.hide_bytes(raw)):
-                    first = first or time.perf_counter() - started
+                    first = first or last
                     on_text(text)
         finally:
             await response.aclose()
-        timing = Timing(time.perf_counter() - started, first)
+        timing = Timing(last, first)
         raw = key.hide_bytes(json.dumps(stream.whole()).encode())
         return Reply(read_answer(form, raw), timing, quotas(response.headers))
 
@@ -145,6 +151,24 @@ class Client:
 
     def _told(self, trouble: Trouble) -> Trouble:
         return replace(trouble, message=self._place.key.line(trouble.message))
+
+
+class _Body:
+    """What a response brings; raises BadAnswerError where it is too much."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in self._response.aiter_bytes():
+            size += len(piece)
+            if size > MOST_BYTES:
+                raise BadAnswerError(f"the answer has more than {MOST_BYTES >> 20} MiB")
+            yield piece
+
+    async def whole(self) -> bytes:
+        return b"".join([piece async for piece in self.aiter_bytes()])
 
 
 def _fed(stream: Stream, raw: bytes) -> str:

@@ -5,6 +5,7 @@ Retry-After: RFC 9110, 10.2.3. `retry-after-ms` and the x-ratelimit headers: Ope
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -43,10 +44,15 @@ class Trouble(Exception):
     quotas: Mapping[str, Quota] = field(default_factory=dict)
     """What the refusal told of limits."""
 
+    @property
+    def maybe_paid(self) -> bool:
+        """The host may have answered, and count it: what it said did not come, or was no answer."""
+        return self.kind in ("timeout", "connection", "bad_answer") and not self.unreachable
+
 
 def of_status(status: int, headers: Mapping[str, str], text: str, answered: bool) -> Trouble:
     """The trouble behind an HTTP status; `answered`: other calls of this run got answers."""
-    wait = retry_after(headers)
+    wait, text = retry_after(headers), text or f"status {status} without a word"
     if 300 <= status < 400:
         place = headers.get("location", "elsewhere")
         return Trouble("refused", f"redirects to {place}; set `base_url` to where it moved", stops=True)
@@ -109,7 +115,7 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
         return float(text)
     try:
         return max(0.0, (parsedate_to_datetime(text) - (now or datetime.now(UTC))).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
@@ -133,8 +139,8 @@ def quotas(headers: Mapping[str, str]) -> dict[str, Quota]:
             limit, remaining = (float(headers[f"x-ratelimit-{part}-{what}"]) for part in ("limit", "remaining"))
         except (KeyError, ValueError):
             continue
-        if reset is not None and limit > 0:
-            found[what] = Quota(limit, remaining, reset)
+        if reset is not None and limit >= 1 and all(map(math.isfinite, (limit, remaining, reset))):
+            found[what] = Quota(limit, min(max(remaining, 0.0), limit), reset)
     return found
 
 

@@ -6,6 +6,7 @@ The key of OpenAI goes to no other address that the project names, unless the pr
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -31,13 +32,26 @@ class Key:
         return text.replace(self.value, _SHOWN) if self.value else text
 
     def hide_bytes(self, raw: bytes) -> bytes:
+        """Also where JSON writes some of its characters as escapes."""
         secret = self.value.encode()
+        if secret and (b"\\u00" in raw or b"\\/" in raw) and secret in (plain := _ESCAPE.sub(_plain, raw)):
+            raw = plain
         return raw.replace(secret, _SHOWN.encode()) if secret and secret in raw else raw
 
     def line(self, text: str) -> str:
         """A server's words as one line without the key, not too long, that any file can hold."""
         line = self.hide(" ".join(text.split())).encode(errors="replace").decode()
         return line if len(line) <= LONGEST else line[:LONGEST] + "…"
+
+
+_ESCAPE = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|.)", re.DOTALL)
+
+
+def _plain(escape: re.Match[bytes]) -> bytes:
+    """The character of an escape that JSON does not need."""
+    letter = bytes.fromhex(escape[1].decode()) if escape[1] else escape[0][1:]
+    needless = letter not in b'"\\\x7f' if escape[1] else letter == b"/"
+    return letter if needless else escape[0]
 
 
 def address(model: Model) -> str:

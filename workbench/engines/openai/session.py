@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from workbench.engines.base import Piece, Requests, failed
 from workbench.engines.openai.client import WHOLE, Place, Reply, open_client
@@ -65,6 +65,8 @@ class Call:
     """What it is thought to cost at most."""
     tries: int = 0
     """Tries that ended in a fault."""
+    lost: int = 0
+    """Tries before this one whose answer was lost on the way, and may have been paid for."""
     down_since: float | None = None
     """When the first of the latest tries began that found no connection; None: the last one found one."""
     since: float = field(default_factory=time.monotonic)
@@ -188,7 +190,7 @@ class Session:
         wanted, choices = call.requests, reply.answer.choices
         timing: Timing = reply.timing
         for output in outputs([r.id for r in wanted], reply.answer, timing, self._plan.price):
-            self._tell(output)
+            self._tell(_with_lost(output, call))
         for missing in wanted[len(choices) :]:  # the host gave fewer answers than were asked for
             self._add([missing])
 
@@ -219,13 +221,14 @@ class Session:
             again = trouble.again and call.tries <= self._plan.retries
         if again and not call.told:
             self.retries += 1
+            call.lost += trouble.maybe_paid
             wait = 0.0 if trouble.effect == "crowded" else max(trouble.wait or 0.0, backoff(call.tries))
             heapq.heappush(self._later, (time.monotonic() + wait, next(self._numbers), call))
             return
         if call.down_since is not None and self._reached < call.down_since:
             raise EngineError(f"{place.address} is down: {trouble.message}; start it, then resume the run")
         for request in call.requests:
-            self._tell(failed(request, trouble.kind, trouble.message, retry=trouble.again))
+            self._tell(_with_lost(failed(request, trouble.kind, trouble.message, retry=trouble.again), call))
 
     def _cancel(self, gone: set[str]) -> None:
         """Drops requests that nobody wants; a call ends when it has none left."""
@@ -248,6 +251,10 @@ class Session:
             self._ready.remove(call)
         self._later = [entry for entry in self._later if entry[2] is not call]
         heapq.heapify(self._later)
+
+
+def _with_lost(output: Output, call: Call) -> Output:
+    return replace(output, extra={**output.extra, "lost_tries": call.lost}) if call.lost else output
 
 
 def _question(request: Request) -> str:

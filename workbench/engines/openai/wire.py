@@ -7,13 +7,18 @@ have come whole, so each form is read in one place.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol
 
 from workbench.engines.openai.hosts import Host
 from workbench.engines.price import cost
 from workbench.records import Json, Output, Request
+
+MOST_TOKENS = 2**31
+"""What a host counts beyond is no count."""
 
 
 class BadAnswerError(Exception):
@@ -97,8 +102,12 @@ class Timing:
 
 
 def parse(raw: bytes) -> Any:
-    """JSON; a number that is none becomes null, and half of a surrogate pair, which no file holds, a `?`."""
-    data = json.loads(raw, parse_constant=lambda name: None)
+    """JSON; a number that is none becomes null, and half of a surrogate pair, which no file holds, a `?`. Raises
+    ValueError."""
+    try:
+        data = json.loads(raw, parse_constant=lambda name: None)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if b"\\ud" in raw or b"\\uD" in raw:
         return json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
     return data
@@ -106,21 +115,58 @@ def parse(raw: bytes) -> Any:
 
 async def server_sent(response: Any) -> AsyncIterator[bytes]:
     """The `data` of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), as OpenAI
-    streams; the mark of its end is none."""
-    async for line in response.aiter_lines():
-        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-        if data and data != "[DONE]":
-            yield data.encode()
+    streams; the mark of its end is none. A connection that breaks after that mark has brought all."""
+    ended = False
+    try:
+        async for line in _lines(response):
+            data = line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
+            ended = ended or data == b"[DONE]"
+            if data and not ended:
+                yield data
+    except Exception:
+        if not ended:
+            raise
+
+
+async def _lines(response: Any) -> AsyncIterator[bytes]:
+    begun: list[bytes] = []
+    async for piece in response.aiter_bytes():
+        *ended, rest = re.split(rb"\r\n|\n|\r", piece)
+        for line in ended:
+            yield b"".join([*begun, line])
+            begun.clear()
+        begun.append(rest)
+    yield b"".join(begun)
 
 
 def read_answer(form: Form, raw: bytes) -> Answer:
-    """Raises BadAnswerError where the body is none of that form."""
+    """Every part has its type, whatever the host sent; a count of tokens that is none counts as not told. Raises
+    BadAnswerError where the body is no answer of that form."""
     try:
         answer = form.read(parse(raw))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        choices = [_checked(choice) for choice in answer.choices]
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         start = raw[:80].decode(errors="replace")
         raise BadAnswerError(f"this is no answer of {form.PATH}: {start!r}") from error
-    return answer
+    return replace(answer, choices=choices, usage=Usage(*map(_count, astuple(answer.usage))))
+
+
+def _checked(choice: Choice) -> Choice:
+    for call in choice.tool_calls:
+        _text(call["function"]["name"])
+    logprobs = [_logprob(entry) for entry in choice.logprobs]
+    return replace(choice, text=_text(choice.text), logprobs=logprobs, tool_calls=[*choice.tool_calls])
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _count(told: object) -> int | None:
+    whole = isinstance(told, int | float) and not isinstance(told, bool) and 0 <= told < MOST_TOKENS and told % 1 == 0
+    return int(told) if whole else None  # type: ignore[call-overload]
 
 
 def outputs(
@@ -128,9 +174,9 @@ def outputs(
 ) -> Iterator[Output]:
     """An output for each request, by its id, that the answer has a choice for.
 
-    Tokens of a call with several answers are told only together; they are divided, so that sums are the bill.
+    Tokens of a call with several answers are told only together; those that came share them, so that sums are the bill.
     """
-    usage, count = answer.usage, len(requests)
+    usage, count = answer.usage, min(len(requests), len(answer.choices))
     paid = cost(price, usage.prompt, usage.output, usage.cached or 0)
     for position, (request, choice) in enumerate(zip(requests, answer.choices, strict=False)):
         extra = {
@@ -151,7 +197,7 @@ def outputs(
             seconds=timing.whole,
             first_token_seconds=timing.first,
             cost=None if paid is None else paid / count,
-            logprobs=tuple(_logprob(entry) for entry in choice.logprobs),
+            logprobs=tuple(choice.logprobs),
             tool_calls=tuple(choice.tool_calls),
             extra={key: value for key, value in extra.items() if value is not None},
         )
@@ -174,5 +220,10 @@ def _share(total: int | None, count: int, position: int) -> int | None:
 
 
 def _logprob(entry: Mapping[str, Any]) -> Json:
-    top = [[other["token"], other["logprob"]] for other in entry.get("top_logprobs") or ()]
-    return {"token": entry["token"], "logprob": entry["logprob"], "top": top}
+    top = [[_text(other["token"]), _number(other["logprob"])] for other in entry.get("top_logprobs") or ()]
+    return {"token": _text(entry["token"]), "logprob": _number(entry["logprob"]), "top": top}
+
+
+def _number(value: Any) -> float | None:
+    """None where it is no number of JSON's, such as the logarithm of 0."""
+    return value if value is not None and math.isfinite(value) else None

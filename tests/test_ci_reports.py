@@ -351,8 +351,8 @@ def test_the_documented_gitlab_job_runs(failing: Path) -> None:
 
 def test_the_documented_commands_run(project: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(project)
-    before, after = (b.splitlines() for b in re.findall(r"```console\n(.*?)```", DOCS, re.DOTALL))
-    for line in [*before, "edit", *after]:
+    before, *after = (b.splitlines() for b in re.findall(r"```console\n(.*?)```", DOCS, re.DOTALL))
+    for line in [*before, "edit", *(line for block in after for line in block)]:
         if line == "edit":
             write(project, "prompts/mood.prompty", BETTER)
             continue

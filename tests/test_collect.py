@@ -60,7 +60,7 @@ def test_a_judge_is_asked_when_the_batch_has_ended(tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     ("suite", "project_budget", "what"),
-    [("budget: {cost: 0.0003}", "", "the run's budget"), ("", "budget: {cost: 0.0003}", "the project's budget")],
+    [("budget: {cost: 0.0004}", "", "the run's budget"), ("", "budget: {cost: 0.0004}", "the project's budget")],
 )
 def test_judging_stops_before_a_budget_is_passed_and_goes_on_later(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], suite: str, project_budget: str, what: str
@@ -78,7 +78,7 @@ def test_judging_stops_before_a_budget_is_passed_and_goes_on_later(
         assert 0 < asked_judges(server) < CASES
         assert stored(root)[0].status == "complete"
         if project_budget:
-            file.write_text(file.read_text().replace("cost: 0.0003", "cost: 1"))
+            file.write_text(file.read_text().replace("cost: 0.0004", "cost: 1"))
             assert command(root, "batches", "collect", "latest") == 0
             assert asked_judges(server) == CASES
 

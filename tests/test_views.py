@@ -285,14 +285,25 @@ def test_json_report_has_its_documented_shape() -> None:
     assert "NaN" not in text
     assert "Infinity" not in text
     found = json.loads(text)
-    assert list(found) == ["schema", "run", "reference", "variants", "scorers", "gates", "trials"]
+    assert list(found) == ["schema", "run", "reference", "quarantined", "variants", "scorers", "gates", "trials"]
     assert found["schema"] == "workbench-report/1"
     assert {k: v for k, v in found.items() if k != "trials"} == json.loads(json.dumps(view_json(view)))
     assert len(found["trials"]) == 24
     assert found["trials"][3]["output"]["cost"] is None
     assert found["variants"][0]["usage"]["cost"] is None
     (scorer,) = found["scorers"]
-    shape = ["name", "kind", "summaries", "comparisons", "sentence", "ranking", "sees", "standing", "equal_length"]
+    shape = [
+        "name",
+        "kind",
+        "summaries",
+        "comparisons",
+        "sentence",
+        "ranking",
+        "sees",
+        "power",
+        "standing",
+        "equal_length",
+    ]
     assert list(scorer) == shape
     assert scorer["comparisons"][0]["verdict"] == "better"
     assert scorer["summaries"][0]["missing"] == 1

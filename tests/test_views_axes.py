@@ -212,8 +212,8 @@ def test_best_and_worst_of_repeats(project: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--axes", "--reference", "x"], "leave out --failures, --wrong, --trial, --case and --reference"),
-        (["--repeats", "--failures"], "leave out --failures"),
+        (["--axes", "--reference", "x"], "--axes does not go with --reference"),
+        (["--repeats", "--failures"], "--repeats does not go with --failures"),
         (["--axes", "--k", "2"], "--k belongs to --repeats"),
         (["--repeats", "--k", "3"], "3"),
     ],

@@ -85,13 +85,14 @@ def begin(
         oldest = recording.now() if options.fresh else oldest
     retrieving = Judging()
     if suite.retrieve:
-        limits = budgets(prepared, database, run)
-        room = Room(database, run, prepared.engines, limits, stop=stop or Event())
+        room = Room(database, run, prepared.engines, budgets(prepared, database, run), stop=stop or Event())
         prepared = _looked_up(prepared, room, retrieving, partial(watch, retrieving))
     trials = [(p.trial, p.request.id) for block in prepared.blocks(seed, stop) for p in block]
     if stop is not None and stop.is_set():  # hundreds of thousands of trials take a while
         raise KeyboardInterrupt
-    rules = [dict(rule) for rule in (suite.until, suite.race) if rule]
+    rules: list[Json] = [dict(rule) for rule in (suite.until, suite.race) if rule]
+    aside = sorted(case.id for case in suite.cases if case.quarantined)
+    rules += [{"quarantine": aside}] if aside else []
     plan = recording.Plan(content_id("pl1", [*([t.id, request] for t, request in trials), *rules]), trials)
     with database.write() as connection:
         for prompt in suite.prompts.values():

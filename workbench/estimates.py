@@ -113,19 +113,20 @@ def read_drawn(root: Path) -> Labels:
 
 def judged_variant(connection: Any, run: Run, variant: str, asked: _Question, labels: Labels) -> Judged:
     """A variant of a stored run."""
-    rows = [r for r in runs.trial_rows(connection, run.id, TrialFilter(variant=variant)) if _answered(r)]
+    rows = [r for r in runs.trial_rows(connection, run.id, TrialFilter((variant,))) if _answered(r)]
     by_trial = {row.trial_id: row for row in rows}
     own = {row.trial_id: value for row in rows if (value := _score(row, asked.scorer)) is not None}
     judge = {row.trial_id: value for row in rows if (value := _score(row, asked.judge)) is not None}
     by_case: dict[str, list[float]] = {}
-    for trial, value in own.items():
+    counted = {trial: value for trial, value in own.items() if not by_trial[trial].quarantined}
+    for trial, value in counted.items():
         by_case.setdefault(by_trial[trial].case_id, []).append(value)
     frames = {frame_of(by_trial), frame_of(judge)}
     chosen: list[_Chosen] = []
     for row in _about(labels, run, asked, _reference(connection, run, asked)):
         for place, text in zip(row.trials, row.outputs, strict=False):
             mine = by_trial.get(place or "")
-            if mine is None or mine.trial_id not in own or mine.trial_id not in judge:
+            if mine is None or mine.trial_id not in counted or mine.trial_id not in judge:
                 continue
             of_run = row.run == run.id and not row.frames
             same = mine.output is not None and mine.output.text == text and bool(frames & set(row.frames))

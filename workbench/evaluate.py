@@ -311,8 +311,10 @@ class _Going:
                 recording.save_scores(connection, self.progress.run, new)
 
     def _note_untimed(self, planned: Planned, kept: Kept) -> None:
-        """Remembers which of a variant's first answers have no latency; of many, one of each case."""
+        """Remembers which of a variant's first answers have no latency; of many, one of each case that counts."""
         trial = planned.trial
+        if trial.case.quarantined:
+            return
         wanted, looked_at = self._to_time[trial.variant.id], self._looked_at[trial.variant.id]
         one = trial.id if wanted <= SHOWN else trial.case.id
         if len(looked_at) < wanted and one not in looked_at:
@@ -324,7 +326,7 @@ class _Going:
         for score in score_output(self.prepared.scorers, trial.id, trial.case, output):
             if not score.key:
                 self.progress.unscored[f"scorer '{score.scorer}': {score.reason}"] += 1
-            if isinstance(score.value, (int, float)):
+            if isinstance(score.value, (int, float)) and not trial.case.quarantined:
                 total, count = self.progress.tally.get((trial.variant.id, score.scorer), (0.0, 0))
                 self.progress.tally[trial.variant.id, score.scorer] = (total + score.value, count + 1)
             yield score

@@ -7,7 +7,7 @@ only where their keys are equal: the same scorer, on the same terms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ from workbench.stats.gates import (
 from workbench.stats.ppi_units import People
 from workbench.stats.reduce import CaseTable, PairedSample, Sample, paired_sample, reduce_repeats, sample
 from workbench.store import measures
-from workbench.store.runs import VariantRow, run_variants, score_columns
+from workbench.store.runs import VariantRow, quarantined_cases, run_variants, score_columns
 
 KINDS = {"cost": "dollars", "latency": "seconds", "errors": "share"}
+MOST_NAMED = 5
+"""Cases and variants that a note names one by one."""
 NOTHING = "no trial of it has what this gate judges"
 
 
@@ -48,6 +50,8 @@ class _Run:
     variants: Sequence[VariantRow]
     cases: Sequence[measures.CaseRow]
     asked: Mapping[str, set[str]]
+    quarantined: Sequence[str]
+    """Ids of the cases that no gate counts."""
     labels: Labels = field(default_factory=Labels)
     """Of people; read where a gate is on a judge."""
     columns: dict[str, ScoreColumns] = field(default_factory=dict)
@@ -98,8 +102,9 @@ def check_gates(
         run_variants(connection, run.id),
         measures.case_rows(connection, run.id),
         measures.asked_by(connection, run.id),
+        quarantined_cases(connection, [run.id]).get(run.id, ()),
     )
-    notes: dict[str, None] = {}
+    notes = dict.fromkeys(_quarantine_notes(read.quarantined))
     if any(read.judges(gate) for gate in gates):
         read.labels = read_drawn(root)
         notes |= dict.fromkeys(f"labels that don't count: {why}" for why in read.labels.picked)
@@ -111,7 +116,19 @@ def check_gates(
         open_results += [_absent(gate, name) for name in gate.variants or () if name not in _ids(read)]
     if baseline is not None and any(gate.against == "baseline" for gate in gates):
         notes |= dict.fromkeys(_baseline_notes(read, baseline))
-    return GateReport(tuple(_settled(open_results)), tuple(notes))
+    aside = len(read.quarantined)
+    results = [replace(result, quarantined=aside) for result in _settled(open_results)]
+    return GateReport(tuple(results), tuple(notes), aside)
+
+
+def _quarantine_notes(names: Sequence[str]) -> Iterator[str]:
+    """Which cases count in no gate, so that nobody has to look for them."""
+    if names:
+        yield f"in quarantine, so counted in no gate, though asked and shown: {len(names):,} ({_named(names)})"
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
 
 
 def _problem(gate: Gate, read: _Run, baseline: Baseline | None) -> str:
@@ -278,7 +295,7 @@ def counterpart(baseline: Baseline, variant: VariantRow) -> BaselineVariant | No
 
 
 def _same_case(case: measures.CaseRow, baseline: Baseline) -> bool:
-    return case.id in baseline.cases and baseline.cases[case.id].key == short_key(case.key)
+    return not case.quarantined and case.id in baseline.cases and baseline.cases[case.id].key == short_key(case.key)
 
 
 def _with_baseline(
@@ -313,7 +330,7 @@ class CaseChange:
 def case_changes(connection: Any, run: Run, baseline: Baseline) -> list[CaseChange]:
     """What changed on common cases, the largest losses first; only scores on the same terms."""
     variants, rows = run_variants(connection, run.id), measures.case_rows(connection, run.id)
-    read = _Run(connection, run, variants, rows, {})
+    read = _Run(connection, run, variants, rows, {}, ())
     found = []
     for name, kind in baseline.scorers.items():
         gate = Gate("scorer", "no_worse_than", 0.0, name, "baseline")
@@ -337,18 +354,19 @@ def case_changes(connection: Any, run: Run, baseline: Baseline) -> list[CaseChan
 
 def _baseline_notes(read: _Run, baseline: Baseline) -> list[str]:
     notes = []
-    common = sum(_same_case(case, baseline) for case in read.cases)
     now = {case.id for case in read.cases}
+    counted = [case for case in read.cases if not case.quarantined]
+    common = sum(_same_case(case, baseline) for case in counted)
     gone = sum(name not in now for name in baseline.cases)
-    new = sum(case.id not in baseline.cases for case in read.cases)
-    changed = len(read.cases) - common - new
+    new = sum(case.id not in baseline.cases for case in counted)
+    changed = len(counted) - common - new
     if gone or new or changed:
         told = [f"{n} {word}" for n, word in ((changed, "changed"), (new, "new"), (gone, "gone")) if n]
         notes.append(f"cases differ from the baseline's ({', '.join(told)}): compared on the {common:,} common ones")
     twins = {t.id for v in read.variants if (t := counterpart(baseline, v))}
     lost = [v.label for v in baseline.variants if v.id not in twins]
     if lost:
-        notes.append(f"in the baseline, but not in this run: {', '.join(lost[:5])}{', …' if len(lost) > 5 else ''}")
+        notes.append(f"in the baseline, but not in this run: {_named(lost)}")
     return notes
 
 

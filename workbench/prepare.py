@@ -229,7 +229,7 @@ def plan_suite(prepared: Prepared, database: Database | None) -> Plan:
 
 def _to_time(prepared: Prepared) -> int:
     """Requests that are asked again for their latency, at most."""
-    cases, repeats = len(prepared.suite.cases), prepared.suite.repeats
+    cases, repeats = sum(not case.quarantined for case in prepared.suite.cases), prepared.suite.repeats
     local = [v for v in prepared.suite.variants if prepared.engines[v.model].in_process]
     wanted = [prepared.answers_to_time(variant.id) for variant in local]
     return sum(min(n, cases if n > SHOWN else cases * repeats) for n in wanted)

@@ -29,8 +29,7 @@ def canonical(value: Json) -> str:
 
 def content_id(scheme: str, value: Json) -> str:
     """An id of 128 bits of SHA-256 over the canonical form, tagged: `content_id("rq1", …)` → `rq1-5f…`."""
-    digest = hashlib.sha256(canonical([scheme, value]).encode()).hexdigest()
-    return f"{scheme}-{digest[:32]}"
+    return f"{scheme}-{hashlib.sha256(canonical([scheme, value]).encode()).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +128,8 @@ class Case:
     """Rows that belong together, such as questions on one document."""
     messages: tuple[Message, ...] = ()
     """A chat history that the prompt continues."""
+    quarantined: bool = False
+    """Asked and shown, but counted in no mean, comparison or gate."""
     origin: str = ""
     """`file:line`, for messages to people."""
 
@@ -141,8 +142,7 @@ class Case:
     @property
     def key(self) -> str:
         """Content id of everything that can change a request or a score."""
-        history = [m.to_json() for m in self.messages]
-        return content_id("cs1", [dict(self.inputs), self.expected, history])
+        return content_id("cs1", [dict(self.inputs), self.expected, [m.to_json() for m in self.messages]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Model:
     settings: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     """What the engine needs to open it: `path`, `quantise`, `model`, `base_url`, `api_key_env`, …"""
     price: Mapping[str, float] | None = None
-    """US dollars for a million tokens: `input`, `output`, `cached_input`, in a batch `batch_input`…; None: unknown."""
+    """US dollars for a million tokens: `input`, `output`, `cached_input`, `batch_input`, …; None: unknown, not free."""
     limits: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     places: Mapping[str, tuple[str, int | None]] = field(default_factory=lambda: EMPTY, compare=False)
     """File and line of each setting, and of the alias under ''; empty for a model that stands in no file."""
@@ -344,7 +344,7 @@ class Run:
     suite: str
     stage: str
     status: Literal["running", "waiting", "complete", "stopped", "failed", "interrupted"]
-    """`waiting`: its batches are with the provider. `interrupted` (not stored): `running`, its process gone."""
+    """`waiting`: its batches are with the provider. `interrupted` (not stored): `running`, but its process is gone."""
     started: str
     """ISO 8601 in UTC."""
     ended: str | None

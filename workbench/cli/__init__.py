@@ -26,7 +26,7 @@ COMMANDS = {
     "init": ("workbench.cli.project:init", "Write a small working project."),
     "run": ("workbench.cli.run:run", "Run a suite, or plan it with --dry-run."),
     "runs": ("workbench.cli.runs:runs", "List the runs in the store; join those of shards."),
-    "show": ("workbench.cli.runs:show", "Show one run: scores, intervals, failures, one trial."),
+    "show": ("workbench.cli.show:show", "Show one run: scores, intervals, a grid of answers, failures, one trial."),
     "batches": ("workbench.cli.batches:batches", "Batches that a provider answers later: list, collect, cancel."),
     "jobs": ("workbench.cli.jobs:jobs", "Runs that the app started: waiting, running, ended."),
     "score": ("workbench.cli.runs:score", "Score stored outputs by further scorers; only judges ask models."),

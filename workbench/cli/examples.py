@@ -18,7 +18,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "runs": ("runs --suite sentiment --limit 5",),
     "runs join": ("runs join 20261124-101500 20261124-101730",),
-    "show": ("show latest", "show latest --wrong choice", "show latest --case r02"),
+    "show": (
+        "show latest",
+        "show latest --grid --only prompt=few-shot",
+        "show latest --wrong choice",
+        "show latest --case r02",
+    ),
     "batches": ("batches list", "batches collect --all --wait"),
     "score": ('score latest --with "length: {unit: words}"', "score latest --with evals/sentiment.yaml"),
     "judge sample": ("judge sample latest -n 100 --scorer judge --out evals/labels/helpful.jsonl",),

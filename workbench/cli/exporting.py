@@ -123,6 +123,6 @@ def _inspect(session: Session, run: str, label: str | None, out: Path | None, pr
             raise UnknownName("variant", label, list(variants))
         variant = next(iter(variants.values())) if label is None else variants[label]
         path = out or session.project.root / "reports" / f"{found.id}.{variant.id[4:12]}.inspect.json"
-        rows = stored.trial_rows(connection, found.id, stored.TrialFilter(variant=variant.id))
+        rows = stored.trial_rows(connection, found.id, stored.TrialFilter((variant.id,)))
         write_chunks(inspect_log(found, variant, rows), sys.stdout if printed else path)
     return path

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from workbench.errors import UseError
+from workbench.views import format as f
 from workbench.views.axes import axes_json, axes_tables, axes_view
 from workbench.views.model import load_columns, load_frame, scorer_names
 from workbench.views.plain import json_text, plain
@@ -37,3 +38,5 @@ def print_findings(connection: Any, run_id: str, as_json: bool, *, axes: bool, r
                 click.echo(json_text(plain(one)))
             else:
                 console.print(one)
+    if view.quarantined and not as_json:
+        console.print(f.left_out(len(view.quarantined)))

@@ -107,7 +107,8 @@ def before_run(session: Session, suite: Suite, gated: bool, baseline_file: Path 
     needing = [gate for gate in gates if gate.against == "baseline"]
     if gated and needing and baseline is None:
         raise SuiteError(missing_baseline(suite.name), suite.path, needing[0].line)
-    notes = notes_before(gates, len(suite.cases), suite.repeats, baseline)
+    counted = sum(not case.quarantined for case in suite.cases)
+    notes = notes_before(gates, counted, suite.repeats, baseline)
     return notes if gated else [*notes, "gates are judged with --gate, or later: workbench gate RUN"]
 
 
@@ -137,7 +138,8 @@ def told(judged: Judged, as_json: bool) -> Iterator[str]:
     if as_json:
         for result in judged.report.results:
             yield json_text(plain(result))
-        yield json.dumps({"run": judged.run.id, "answer": judged.report.answer, "notes": list(judged.report.notes)})
+        about = {"notes": list(judged.report.notes), "quarantined": judged.report.quarantined}
+        yield json.dumps({"run": judged.run.id, "answer": judged.report.answer, **about})
         return
     yield from gate_lines(judged.report)
     if problem := unfinished(judged.run):
@@ -149,10 +151,10 @@ def _newest_run(connection: Any, suite: Suite) -> Run:
     from workbench.store import runs as stored
     from workbench.store.measures import case_rows
 
-    variants, cases = {v.id for v in suite.variants}, {(c.id, c.key) for c in suite.cases}
+    variants, cases = {v.id for v in suite.variants}, {(c.id, c.key, c.quarantined) for c in suite.cases}
     for run in stored.list_runs(connection, suite.name, 20):
         if {v.id for v in stored.run_variants(connection, run.id)} == variants and {
-            (c.id, c.key) for c in case_rows(connection, run.id)
+            (c.id, c.key, c.quarantined) for c in case_rows(connection, run.id)
         } == cases:
             return run
     raise UseError(

@@ -161,7 +161,7 @@ def _failures(connection: Any, view: RunView, baseline: Baseline) -> Sequence[Ne
     for i, change in enumerate(lost):
         expected = output = reason = ""
         if i < MOST_FAILURES:
-            chosen = stored.TrialFilter(variant=change.variant, case=change.case)
+            chosen = stored.TrialFilter((change.variant,), change.case)
             for row in stored.trial_rows(connection, view.run.id, chosen):
                 score = next((s for s in row.scores if s.scorer == change.scorer and s.value != 1), None)
                 if score and row.output:

@@ -22,7 +22,8 @@ from workbench.cli.batches import submit
 from workbench.cli.gate import after_run, baseline_option, before_run, in_doubt_option, told
 from workbench.cli.judge import judging_lines, unlicensed
 from workbench.cli.runs import print_view, write_report_file
-from workbench.cli.session import Session, emit
+from workbench.cli.session import Session, emit, only_option, pairs
+from workbench.cli.show import print_grid
 from workbench.define.changed import changed_suites
 from workbench.define.shards import Shard, parse_shard, take_shard
 from workbench.define.suite import Overrides, load_suite, suite_names
@@ -40,6 +41,8 @@ from workbench.views.live import LiveView
 from workbench.views.model import load_view
 
 COULD_NOT_FINISH, INTERRUPTED = 3, 130
+MOST_GRID = 20
+"""Cases of the grid that stands at the end of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +60,14 @@ class Settings:
     gate: bool
     baseline_file: Path | None
     in_doubt: str
+    grid: bool
     shard: Shard | None = None
-
-
-def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"'{text}' is not of the form NAME=VALUE")
-        pairs[name] = value
-    return pairs
 
 
 @click.command()
 @click.argument("suite", required=False)
-@click.option("--only", multiple=True, callback=_pairs, metavar="prompt|model|NAME=VALUE", help="Only these variants.")
-@click.option("--set", "set_params", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Fix a parameter.")
+@only_option
+@click.option("--set", "set_params", multiple=True, callback=pairs, metavar="NAME=VALUE", help="Fix a parameter.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many cases, sampled.")
 @click.option("--repeats", type=click.IntRange(1), help="In place of the suite's.")
 @click.option("--shard", metavar="N/M", help="Only this part of the cases; see 'runs join'.")
@@ -90,6 +84,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, 
 @click.option("--gate", is_flag=True, help="Judge the run by the suite's gates; exit code 1: one failed, 4: in doubt.")
 @baseline_option
 @in_doubt_option
+@click.option("--grid", is_flag=True, help=f"At the end the answers, cases × variants; the first {MOST_GRID} cases.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines on stdout.")
 @click.option("--quiet", is_flag=True, help="Print the run's id and nothing else.")
 @click.pass_obj
@@ -108,8 +103,10 @@ def run(session: Session, /, suite: str | None, watch: bool, changed_since: str 
         raise UseError("gates need all cases; run the shards, 'workbench runs join' them, then 'workbench gate RUN'")
     if watch and changed_since:
         raise UseError("--watch runs at each change anyway; leave --changed-since out")
-    if settings.batch and (watch or settings.report or settings.gate):
-        raise UseError("--batch leaves before there are answers; leave --watch, --report and --gate out")
+    if settings.batch and (watch or settings.report or settings.gate or settings.grid):
+        raise UseError("--batch leaves before there are answers; leave --watch, --report, --gate and --grid out")
+    if settings.grid and (settings.as_json or settings.quiet):
+        raise UseError("--grid is for reading; leave --json and --quiet out, or use 'workbench show RUN --grid --json'")
     if changed_since:
         names = _changed(session, suite, changed_since)
         return first_of([_once(session, name, overrides, settings) for name in names])
@@ -309,6 +306,8 @@ def _print_end(session: Session, database: Database, run_id: str, settings: Sett
     with database.read() as connection:
         if not settings.quiet:
             print_view(load_view(connection, run_id), settings.as_json)
+        if settings.grid:
+            print_grid(connection, run_id, at_most=MOST_GRID)
         if settings.report:
             write_report_file(connection, run_id, "html", settings.report)
             if not settings.quiet:

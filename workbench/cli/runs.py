@@ -1,4 +1,4 @@
-"""`workbench runs | show | compare | report`: what the store keeps, for reading."""
+"""`workbench runs | compare | score`, and a run's table: what the store keeps, for reading."""
 
 from __future__ import annotations
 
@@ -27,17 +27,24 @@ COULD_NOT_FINISH = 3
 def print_view(view: RunView, as_json: bool) -> None:
     """A run's table and its sentences; or its JSON, a line a scorer."""
     if as_json:
-        for row in view_json(view)["scorers"]:
-            click.echo(json.dumps(row, ensure_ascii=False))
+        _print_json(view)
         return
     console = Console()
     for table in tables.run_tables(view, console.width):
         console.print(table)
     for part in view.scorers:
         console.print(part.sentence, markup=False, highlight=False)
-        for line in tables.length_lines(view, part):
+        for line in [*tables.power_lines(part), *tables.length_lines(view, part)]:
             console.print(line)
     console.print(tables.run_line(view))
+
+
+def _print_json(view: RunView, scorer: str | None = None) -> None:
+    """A line a scorer, or that of one alone, each with the cases that it leaves out."""
+    found = view_json(view)
+    for row in found["scorers"]:
+        if scorer in (None, row["name"]):
+            click.echo(json.dumps({**row, "quarantined": found["quarantined"]}, ensure_ascii=False))
 
 
 def write_report_file(connection: Any, run_id: str, form: str, path: Path | None) -> None:
@@ -74,77 +81,6 @@ runs.add_command(join)
 
 
 @click.command()
-@click.argument("run")
-@click.option("--failures", is_flag=True, help="The trials without an answer, and why.")
-@click.option("--wrong", metavar="SCORER", help="The answers that this scorer gives less than all, and why.")
-@click.option("--trial", metavar="ID", help="One trial: the exact messages, the output, scores and reasons.")
-@click.option("--case", metavar="ID", help="All outputs for one case.")
-@click.option("--axes", is_flag=True, help="Which axis of the sweep matters, and the curve along its numbers.")
-@click.option("--repeats", is_flag=True, help="Best and worst of k answers (pass@k, pass^k), and how often two differ.")
-@click.option("--k", type=click.IntRange(1), help="For --repeats: of how many answers.  [default: all repeats]")
-@click.option("--reference", metavar="VARIANT", help="Compare with this variant (label or id).")
-@click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
-@click.pass_obj
-def show(session: Session, /, run: str, reference: str | None, as_json: bool, **chosen: Any) -> None:
-    """Show RUN (an id, its beginning, or 'latest')."""
-    from workbench.cli.findings import print_findings
-    from workbench.cli.judge import judging_of, people_lines, unlicensed
-
-    database = session.database()
-    wanted = {name: chosen.pop(name) for name in ("axes", "repeats", "k")}
-    if any(wanted.values()):
-        if any(chosen.values()) or reference:
-            others = "--failures, --wrong, --trial, --case and --reference"
-            raise UseError(f"--axes and --repeats show the whole run; leave out {others}")
-        with database.read() as connection:
-            print_findings(connection, stored.find_run(connection, run), as_json, **wanted)
-        return
-    with database.read() as connection:
-        found = stored.find_run(connection, run)
-        if not any(chosen.values()):
-            print_view(load_view(connection, found, reference), as_json)
-            about = (session, found, database)
-            for line in [*judging_of(database, found), *people_lines(*about), *unlicensed(*about)]:
-                click.echo(line, err=True)
-            return
-        _check_chosen(connection, found, **chosen)
-        rows = list(stored.trial_rows(connection, found, stored.TrialFilter(**chosen)))
-        labels = {v.id: v.label for v in stored.run_variants(connection, found)}
-    if not rows:
-        click.echo(one_line(_none(**chosen)), err=True)
-    if as_json:
-        for row in rows:
-            click.echo(json.dumps(tables.trial_json(row, labels[row.variant_id]), ensure_ascii=False))
-        return
-    console = Console()
-    for row in rows:
-        console.print(tables.trial_panel(row, labels[row.variant_id]))
-
-
-def _check_chosen(connection: Any, run: str, wrong: str | None, trial: str | None, case: str | None, **_: Any) -> None:
-    """Raises UseError where the run has no such trial, case or scorer, or the scorer only counts."""
-    if trial and not any(stored.trial_rows(connection, run, stored.TrialFilter(trial=trial, limit=1))):
-        raise UseError(f"run {run} has no trial '{trial}'; show --case ID tells the ids of a case's trials")
-    if case and case not in (cases := stored.run_cases(connection, run)):
-        raise UnknownName("case", case, cases)
-    if wrong:
-        kinds = dict(stored.run_scorers(connection, run))
-        if wrong not in kinds:
-            raise UnknownName("scorer", wrong, kinds)
-        if kinds[wrong] not in ("pass", "fraction"):
-            raise UseError(f"scorer '{wrong}' gives a {kinds[wrong]}, and none of those is wrong; name one of passes")
-
-
-def _none(failures: bool, wrong: str | None, **others: str | None) -> str:
-    """Why no trial is shown."""
-    if any(others.values()) or (failures and wrong):
-        return "no trial is all that was asked for"
-    if wrong:
-        return f"scorer '{wrong}' marks no answer down"
-    return "every trial has an answer; '--wrong SCORER' shows those that a scorer marks down"
-
-
-@click.command()
 @click.argument("run", nargs=-1, required=True)
 @click.option("--reference", metavar="VARIANT", help="The variant that the others are held against.")
 @click.option("--scorer", help="Only this scorer.")
@@ -161,9 +97,7 @@ def compare(session: Session, run: tuple[str, ...], reference: str | None, score
     if not parts:
         raise UnknownName("scorer", scorer or "", [p.name for p in view.scorers])
     if as_json:
-        for row in view_json(view)["scorers"]:
-            if scorer in (None, row["name"]):
-                click.echo(json.dumps(row, ensure_ascii=False))
+        _print_json(view, scorer)
         return
     console = Console()
     for part in parts:

@@ -42,6 +42,22 @@ class Session:
         return Database.open(self.store_url)
 
 
+def pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """What an option that is given as NAME=VALUE, once or several times, says."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"'{text}' is not of the form NAME=VALUE")
+        found[name] = value
+    return found
+
+
+only_option = click.option(
+    "--only", multiple=True, callback=pairs, metavar="prompt|model|NAME=VALUE", help="Only these variants."
+)
+
+
 def emit(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
     """Prints rows on stdout: JSON Lines, or a plain table with those columns."""
     if as_json:

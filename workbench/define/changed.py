@@ -78,7 +78,7 @@ def _terms(project: Project, name: str, scorer_names: Collection[str] | None) ->
 
 def _about(suite: Suite) -> list[Json]:
     """A suite without its file's text and line numbers."""
-    cases = [[c.id, c.key, list(c.tags), c.cluster] for c in suite.cases]
+    cases = [[c.id, c.key, list(c.tags), c.cluster, c.quarantined] for c in suite.cases]
     scorers = [[s.name, s.scorer, dict(s.settings), s.expected] for s in suite.scorers]
     models = [[m.alias, m.engine, dict(m.settings), dict(m.price or {}), dict(m.limits)] for m in suite.models.values()]
     gates = [{name: value for name, value in gate.items() if name != "line"} for gate in suite.gates]

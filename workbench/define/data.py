@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +24,7 @@ from workbench.define.images import inline_images
 from workbench.define.project import Project
 from workbench.define.suite_file import CasesFile
 from workbench.define.yamlfile import Located, decode
-from workbench.errors import DataError, UseError, suggest
+from workbench.errors import DataError, SuiteError, UseError, suggest
 from workbench.records import Case, Json, Message, content_id
 
 ROLES = ("id", "expected", "cluster", "tags", "messages")
@@ -71,7 +71,7 @@ def load_cases(
         source = source.model_copy(update={"id": "id"})
     cases = [_case(row, source, project) for row in rows]
     _refuse_twins(cases, rows, own_ids=source.id is not None)
-    return _sample(cases, limit or source.limit, source.sample_seed)
+    return _sample(_quarantined(cases, source, suite), limit or source.limit, source.sample_seed)
 
 
 def first_rows(file: str, project: Project, count: int) -> list[Mapping[str, Json]]:
@@ -83,6 +83,21 @@ def first_rows(file: str, project: Project, count: int) -> list[Mapping[str, Jso
 def shuffled(cases: Iterable[Case], seed: int) -> list[Case]:
     """A random order that depends on seed and ids alone: where a case stands is not changed by the others."""
     return sorted(cases, key=lambda case: content_id("or1", [seed, case.id]))
+
+
+def _quarantined(cases: list[Case], source: CasesFile, suite: Located) -> list[Case]:
+    """The cases, those marked that the suite's `quarantine` names; some must be left that count."""
+    known = {case.id for case in cases}
+    named = [str(name) for name in source.quarantine]
+    for i, name in enumerate(named):
+        with suite.at("cases", "quarantine", i):
+            if name not in known:
+                raise SuiteError(f"'quarantine' names '{name}', which is no case's id{suggest(name, known)}")
+            if name in named[:i]:
+                raise SuiteError(f"'quarantine' names '{name}' twice; take one out")
+    if len(named) == len(cases):
+        raise SuiteError("'quarantine' names every case, so none would count; take some out", suite.path)
+    return [replace(case, quarantined=True) if case.id in named else case for case in cases]
 
 
 def _sample(cases: list[Case], limit: int | None, seed: int) -> tuple[Case, ...]:

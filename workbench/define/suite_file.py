@@ -140,6 +140,8 @@ class CasesFile(Strict):
     """The field with a chat history, a list of {role, content}; default `messages` where there is one."""
     inputs: dict[str, str] = Field(default_factory=dict)
     """Other names for fields: `{input: field}`. Every field is an input by its own name, too."""
+    quarantine: list[str | int] = Field(default_factory=list)
+    """Ids of cases that are asked and shown, but count in no mean, comparison or gate. All reports say how many."""
 
     @model_validator(mode="after")
     def _one_source(self) -> CasesFile:

@@ -6,6 +6,7 @@ One row a trial. Columns:
     variant, prompt, revision, model, case, cluster, repeat, trial     what was asked of whom; `variant` is the label
     params.NAME, vars.NAME          the variant's parameters and template inputs
     input.NAME, expected            the case
+    quarantined                     whether the case is left out of all numbers, so that means of yours can leave it out
     output, finish_reason, failure  the answer's text; None, `failed` and the kind of failure where there is none
     prompt_tokens, output_tokens, seconds, first_token_seconds, cost    cost in US dollars; missing means unknown
     score.NAME                      a number, or text for labels; missing means unscored
@@ -89,6 +90,7 @@ def _row(row: stored.TrialRow, variant: stored.VariantRow, clusters: dict[str, s
         **{f"vars.{n}": _cell(v) for n, v in variant.settings["vars"].items()},
         **{f"input.{n}": _text(v) for n, v in row.inputs.items()},
         "expected": _text(row.expected),
+        "quarantined": row.quarantined,
         "output": None if output is None or failed else output.text,
         "finish_reason": output.finish_reason if output else None,
         "failure": output.failure.kind if output and output.failure else None,
@@ -119,6 +121,8 @@ def _frame(rows: list[dict[str, Json]]) -> pd.DataFrame:
         values = [row.get(name) for row in rows]
         if name == "started":
             columns[name] = pd.to_datetime(pd.Series(values, dtype="object"), utc=True, format="ISO8601")
+        elif name == "quarantined":
+            columns[name] = pd.array(values, dtype="boolean")
         elif name in WHOLE:
             columns[name] = pd.array(values, dtype="Int64")
         elif name in FRACTIONS or (name.startswith(groups) and all(_number(v) for v in values)):

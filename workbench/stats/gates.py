@@ -102,6 +102,8 @@ class GateResult:
     that, those with which `no_worse_than` passes as above, or with which other bounds are half as far apart."""
     why: str = ""
     """Why nothing could be judged."""
+    quarantined: int = 0
+    """Cases of the run that are left out of every number here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,10 @@ class GateReport:
 
     results: tuple[GateResult, ...]
     notes: tuple[str, ...] = ()
-    """What a reader of the verdicts must know: changed cases, other models, variants that are gone."""
+    """What a reader of the verdicts must know: changed cases, other models, variants that are gone, cases in
+    quarantine."""
+    quarantined: int = 0
+    """Cases of the run that no gate counts."""
 
     @property
     def answer(self) -> Answer | Literal["unchanged"]:

@@ -13,8 +13,9 @@ import numpy as np
 from workbench.errors import UseError
 from workbench.records import ScoreColumns
 from workbench.stats.distributions import z_upper
+from workbench.stats.methods import difference_method
 from workbench.stats.paired import POWER
-from workbench.stats.reduce import CaseTable, Floats, Sample, Scores, paired_sample, reduce_repeats
+from workbench.stats.reduce import CaseTable, Floats, PairedSample, Sample, Scores, paired_sample, reduce_repeats
 
 AS_GOOD = 1.1
 """So many times the trials are as good: repeats need no new case."""
@@ -64,15 +65,24 @@ def smallest_difference(differences: Sample, alpha: float) -> float | None:
 
 def suite_sees(columns: Scores, reference: str, confidence: float = 0.95) -> float | None:
     """The difference to `reference` that a run's table finds with 80 % power for every variant, corrected for the
-    number of rows as the table is: the largest of their smallest differences. None without a comparison."""
+    number of rows as the table is: the largest of their smallest differences. None without a comparison, and where so
+    few cases can't show any, however large it is."""
     if columns.kind == "label" or reference not in columns.variants or len(columns.variants) < 2:
         return None
     table, base = reduce_repeats(columns), columns.variants.index(reference)
     alpha = (1 - confidence) / (len(columns.variants) - 1)
     pairs = [paired_sample(table, i, base) for i in range(len(columns.variants)) if i != base]
-    found = [smallest_difference(pair.differences, alpha) for pair in pairs if pair is not None]
+    found = [smallest_difference(p.differences, alpha) for p in pairs if p is not None and _can_show(p, alpha)]
     seen = [difference for difference in found if difference is not None]
     return max(seen) if seen and len(seen) == len(pairs) else None
+
+
+def _can_show(pair: PairedSample, alpha: float) -> bool:
+    """Whether the table's test can come to a p-value of alpha at all: McNemar's and the sign-flip test count the ways
+    in which n differences can point, of which the most extreme two have a share of 2 ÷ 2ⁿ."""
+    if difference_method(pair).test is None:
+        return False
+    return pair.first.clustered or 2.0 ** (1 - len(pair.first.values)) <= alpha
 
 
 def variance_split(columns: ScoreColumns, variant: str, reference: str) -> VarianceSplit | None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from workbench.errors import UnknownName
 from workbench.records import Json, Kind
 from workbench.store import database as db
-from workbench.store.runs import run_header, run_scorers
+from workbench.store.runs import is_counted, run_header, run_scorers
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class CaseRow:
     expected: Json
     asked: bool
     """At least one of its trials has an output."""
+    quarantined: bool
+    """It counts in no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ def case_rows(connection: sa.Connection, run: str) -> list[CaseRow]:
     answered = sa.select(t.case).where(t.run == run, t.output.is_not(None)).distinct()
     asked = set(connection.execute(answered).scalars())
     answer = run_header(connection, run).get("expected_field")
-    query = sa.select(c.id, c.cluster, c.tags, c.inputs, c.expected).where(c.run == run).order_by(c.position)
+    query = (
+        sa.select(c.id, c.cluster, c.tags, c.inputs, c.expected, c.quarantined).where(c.run == run).order_by(c.position)
+    )
     return [
         CaseRow(
             row.id,
@@ -55,13 +59,15 @@ def case_rows(connection: sa.Connection, run: str) -> list[CaseRow]:
             {name: value for name, value in row.inputs.items() if name != answer},
             row.expected,
             row.id in asked,
+            bool(row.quarantined),
         )
         for row in connection.execute(query)
     ]
 
 
-def counted_values(connection: sa.Connection, run: str, scorer: str) -> CountedValues:
-    """A scorer's values, counted by variant, case and value. Raises UnknownName."""
+def counted_values(connection: sa.Connection, run: str, scorer: str, quarantined: bool = False) -> CountedValues:
+    """A scorer's values, counted by variant, case and value; with `quarantined` also those of quarantined cases.
+    Raises UnknownName."""
     kinds = dict(run_scorers(connection, run))
     if scorer not in kinds:
         raise UnknownName("scorer", scorer, kinds)
@@ -72,6 +78,8 @@ def counted_values(connection: sa.Connection, run: str, scorer: str) -> CountedV
         .where(s.run == run, s.scorer == scorer, sa.or_(s.number.is_not(None), s.label.is_not(None)))
         .group_by(t.variant, t.case, s.number, s.label)
     )
+    if not quarantined:
+        query = query.where(is_counted(run, t.case))
     rows = connection.execute(query).all()
     return CountedValues(
         kind=kinds[scorer],

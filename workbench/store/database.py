@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from workbench.errors import StoreError
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest step; a test holds it against the migration files."""
 
 CHUNK = 500
@@ -81,6 +81,14 @@ cases = sa.Table(
     sa.Column("inputs", sa.JSON, nullable=False),
     sa.Column("expected", sa.JSON),
     sa.Column("retrieved", sa.JSON),
+    sa.Column("quarantined", sa.Boolean),
+    sa.Index(
+        "cases_quarantined",
+        "run",
+        "id",
+        sqlite_where=sa.text("quarantined = 1"),
+        postgresql_where=sa.text("quarantined"),
+    ),
 )
 
 trials = sa.Table(

@@ -13,12 +13,20 @@ import sqlalchemy as sa
 from workbench.records import CaseScores, Json
 from workbench.store import database as db
 from workbench.store.kept import kept_sums, kept_usage
-from workbench.store.runs import planned_trials, run_variants, suite_order, usage, variants_of
+from workbench.store.runs import (
+    is_counted,
+    planned_trials,
+    quarantined_cases,
+    run_variants,
+    suite_order,
+    usage,
+    variants_of,
+)
 
 
 def case_scores(connection: sa.Connection, run: str, scorer: str | None = None) -> dict[str, CaseScores]:
     """Scorer → its scores, added up over repeats, of all scorers in the suite's order; or of the one asked for, which
-    may have none."""
+    may have none. Those of quarantined cases are left out."""
     kept = kept_sums(connection, [run], scorer).get(run)
     sums = _added_up_now(connection, run, scorer) if kept is None else kept
     names = [scorer] if scorer is not None else suite_order(connection, run, sums)
@@ -29,10 +37,10 @@ def case_scores(connection: sa.Connection, run: str, scorer: str | None = None) 
 def case_scores_of(connection: sa.Connection, runs: Sequence[str], scorer: str) -> dict[str, CaseScores]:
     """Run → its scores by one scorer, as of `case_scores`; the runs that are kept are read together."""
     kept, used = kept_sums(connection, runs, scorer), kept_usage(connection, runs)
-    empty = _empty(connection, list(kept))
+    empty, aside = _empty(connection, list(kept)), quarantined_cases(connection, runs)
     found = {}
     for run in runs:
-        if run in kept:
+        if run in kept and run not in aside:
             planned = {name: int(u["trials"]) for name, u in used[run].items()}
             found[run] = _filled(empty[run], scorer, kept[run].get(scorer), planned)
         else:
@@ -90,7 +98,7 @@ def _added_up_now(connection: sa.Connection, run: str, scorer: str | None) -> di
             sa.func.sum(sa.case((sa.or_(s.number.is_(None), s.number.in_((0, 1))), 0), else_=1)),
         )
         .join_from(db.scores, db.trials, sa.and_(t.run == s.run, t.id == s.trial))
-        .where(s.run == run)
+        .where(s.run == run, is_counted(run, t.case))
         .group_by(t.variant, t.case, s.scorer, s.label)
     )  # fmt: skip
     if scorer is not None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from workbench.records import Kind, ScoreColumns
 from workbench.store import database as db
-from workbench.store.runs import run_variants
+from workbench.store.runs import is_counted, run_variants
 
 Measure = Literal["cost", "latency", "errors"]
 
@@ -22,19 +22,21 @@ class CaseRow:
     key: str
     """Content id of everything that can change a request or a score."""
     cluster: str | None
+    quarantined: bool
+    """It counts in no number."""
 
 
 def measure_columns(connection: sa.Connection, run: str, measure: Measure) -> ScoreColumns:
     """US dollars or seconds of each answer, or 1 for a trial that failed and 0 for one that was answered.
 
-    What is not known of a trial has no entry."""
+    What is not known of a trial, and what is of a quarantined case, has no entry."""
     o, t = db.outputs.c, db.trials.c
     failed = sa.case((o.finish_reason == "failed", 1.0), else_=0.0)
     value: Any = {"cost": o.cost, "latency": o.seconds, "errors": failed}[measure]
     query = (
         sa.select(t.variant, t.case, t.repeat, value.label("value"))
         .join_from(db.trials, db.outputs, t.output == o.number)
-        .where(t.run == run)
+        .where(t.run == run, is_counted(run, t.case))
     )
     if measure != "errors":
         query = query.where(o.finish_reason != "failed", value.is_not(None))
@@ -60,8 +62,8 @@ def measure_columns(connection: sa.Connection, run: str, measure: Measure) -> Sc
 def case_rows(connection: sa.Connection, run: str) -> list[CaseRow]:
     """The cases of a run, in their order."""
     c = db.cases.c
-    query = sa.select(c.id, c.key, c.cluster).where(c.run == run).order_by(c.position)
-    return [CaseRow(*row) for row in connection.execute(query)]
+    query = sa.select(c.id, c.key, c.cluster, c.quarantined).where(c.run == run).order_by(c.position)
+    return [CaseRow(row.id, row.key, row.cluster, bool(row.quarantined)) for row in connection.execute(query)]
 
 
 def case_score_keys(connection: sa.Connection, run: str, scorer: str) -> dict[str, str]:
@@ -93,7 +95,7 @@ def asked_by(connection: sa.Connection, run: str) -> dict[str, set[str]]:
 
 def pair_lengths(connection: sa.Connection, run: str, scorer: str, rival: str) -> list[tuple[str, str, float, int]]:
     """(variant, case, score, by how many characters its answer is longer than the rival's) of each score by a pairwise
-    scorer whose two answers are there, for all variants but the rival."""
+    scorer whose two answers are there, for all variants but the rival; without quarantined cases."""
     s, mine, other = db.scores.c, db.trials.alias("mine"), db.trials.alias("other")
     answer, rivals = db.outputs.alias("answer"), db.outputs.alias("rivals")
     same = sa.and_(
@@ -107,5 +109,6 @@ def pair_lengths(connection: sa.Connection, run: str, scorer: str, rival: str) -
         .join(other, same)
         .join(rivals, other.c.output == rivals.c.number)
         .where(s.run == run, s.scorer == scorer, s.number.is_not(None), mine.c.variant != rival)
+        .where(is_counted(run, mine.c.case))
     )
     return [(row[0], row[1], float(row[2]), int(row[3])) for row in connection.execute(query)]

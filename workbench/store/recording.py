@@ -269,6 +269,7 @@ def _case_row(run: str, position: int, case: Any) -> dict[str, Any]:
     return {
         "run": run, "id": case.id, "position": position, "key": case.key, "cluster": case.cluster,
         "tags": list(case.tags), "inputs": dict(case.inputs), "expected": case.expected,
+        "quarantined": case.quarantined,
     }  # fmt: skip
 
 

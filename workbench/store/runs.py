@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -61,6 +61,8 @@ class TrialRow:
     tags: tuple[str, ...]
     output: Output | None
     scores: tuple[Score, ...]
+    quarantined: bool = False
+    """Its case counts in no number."""
     retrieved: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     """The input that holds the passages that were looked up for it, `{name: passages}`; empty where none were."""
 
@@ -119,6 +121,22 @@ def run_cases(connection: sa.Connection, run: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def quarantined_cases(connection: sa.Connection, runs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Run → the ids of its cases that count in no number, of those runs that have some."""
+    c, found = db.cases.c, dict[str, tuple[str, ...]]()
+    for start in range(0, len(runs), PAGE):
+        query = sa.select(c.run, c.id).where(c.quarantined, c.run.in_(runs[start : start + PAGE]))
+        for run, case in connection.execute(query.order_by(c.position)):
+            found[run] = (*found.get(run, ()), case)
+    return found
+
+
+def is_counted(run: str, case: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Leaves out the cases of a run that count in no number; every query that adds scores up has it."""
+    c = db.cases.c
+    return case.not_in(sa.select(c.id).where(c.quarantined, c.run == run))
+
+
 def run_clusters(connection: sa.Connection, run: str) -> dict[str, str | None]:
     """Case → the cluster that it belongs to."""
     c = db.cases.c
@@ -143,7 +161,8 @@ def suite_order(connection: sa.Connection, run: str, scorers: Iterable[str]) -> 
 
 
 def score_columns(connection: sa.Connection, run: str, scorer: str) -> ScoreColumns:
-    """The scores of one scorer as columns; a label's value is its position among the labels, sorted."""
+    """The scores of one scorer as columns, those of quarantined cases left out; a label's value is its position among
+    the labels, sorted."""
     variants = [v.id for v in run_variants(connection, run)]
     cases = connection.execute(
         sa.select(db.cases.c.id, db.cases.c.cluster).where(db.cases.c.run == run).order_by(db.cases.c.position)
@@ -225,14 +244,16 @@ def judging_usage(connection: sa.Connection, run: str) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class TrialFilter:
-    """Which trials to read; None and False mean all."""
+    """Which trials to read; None, False and nothing mean all."""
 
-    variant: str | None = None
+    variants: tuple[str, ...] = ()
     case: str | None = None
     trial: str | None = None
     failures: bool = False
     wrong: str | None = None
     """Only those that the scorer of this name gives less than all: it has to be one of passes or fractions."""
+    whole_cases: bool = False
+    """Also the other trials of the cases of those that are found, of the same variants."""
     offset: int = 0
     limit: int | None = None
 
@@ -262,7 +283,7 @@ def _trials_query(run: str, chosen: TrialFilter) -> sa.Select[Any]:
         sa.select(
             t.id.label("trial_id"), t.variant.label("variant_id"), t.case.label("case_id"), t.repeat,
             t.request.label("request_id"), r.messages, c.inputs, c.expected, c.tags,
-            c.retrieved, v.settings.label("variant_settings"), *o.c,
+            c.quarantined, c.retrieved, v.settings.label("variant_settings"), *o.c,
         )
         .join_from(db.trials, db.variants, sa.and_(v.run == t.run, v.id == t.variant))
         .join(db.cases, sa.and_(c.run == t.run, c.id == t.case))
@@ -271,8 +292,11 @@ def _trials_query(run: str, chosen: TrialFilter) -> sa.Select[Any]:
         .where(t.run == run)
         .order_by(c.position, v.position, t.repeat)
     )  # fmt: skip
-    if chosen.variant:
-        query = query.where(t.variant == chosen.variant)
+    if chosen.variants:
+        query = query.where(t.variant.in_(chosen.variants))
+    if chosen.whole_cases:
+        found = _trials_query(run, replace(chosen, whole_cases=False)).with_only_columns(t.case).order_by(None)
+        return query.where(t.case.in_(found))
     if chosen.case:
         # Its variants are named, too: the index goes by variant and case.
         own = sa.select(v.id).where(v.run == run)
@@ -294,7 +318,7 @@ def _trial_of(row: sa.RowMapping, scores: tuple[Score, ...]) -> TrialRow:
         request_id=row["request_id"], messages=row["messages"] or [], inputs=row["inputs"],
         expected=row["expected"], tags=tuple(row["tags"]),
         output=output_of(row) if row["number"] is not None else None, scores=scores,
-        retrieved=passages_of(row["retrieved"], row["variant_settings"]["vars"]),
+        quarantined=bool(row["quarantined"]), retrieved=passages_of(row["retrieved"], row["variant_settings"]["vars"]),
     )  # fmt: skip
 
 
@@ -313,17 +337,18 @@ def _scores_query(run: str, scorer: str) -> sa.Select[Any]:
     return (
         sa.select(t.variant, t.case, t.repeat, s.number, s.label, s.kind)
         .join_from(db.scores, db.trials, sa.and_(t.run == s.run, t.id == s.trial))
-        .where(s.run == run, s.scorer == scorer)
+        .where(s.run == run, s.scorer == scorer, is_counted(run, t.case))
     )
 
 
 def planned_trials(connection: sa.Connection, run: str) -> dict[str, int]:
-    """Variant → how many of its trials were to be asked."""
+    """Variant → how many of its trials were to be asked and count."""
     kept = kept_usage(connection, [run])
-    if run in kept:
+    if run in kept and not quarantined_cases(connection, [run]):
         return {name: int(used["trials"]) for name, used in kept[run].items()}
     t = db.trials.c
-    query = sa.select(t.variant, sa.func.count()).where(t.run == run, _wanted(run)).group_by(t.variant)
+    query = sa.select(t.variant, sa.func.count()).where(t.run == run, _wanted(run), is_counted(run, t.case))
+    query = query.group_by(t.variant)
     return dict(map(tuple, connection.execute(query)))
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from workbench.records import Kind
 from workbench.store import database as db
+from workbench.store.runs import is_counted
 
 WINDOW_SECONDS = 60.0
 """The rate is that of the last minute."""
@@ -100,7 +101,7 @@ def _means(connection: sa.Connection, run: str) -> tuple[Mean, ...]:
         sa.select(v.label, s.scorer, sa.func.min(s.kind), sa.func.avg(s.number), sa.func.count())
         .join_from(db.scores, db.trials, sa.and_(t.run == s.run, t.id == s.trial))
         .join(db.variants, sa.and_(v.run == t.run, v.id == t.variant))
-        .where(s.run == run, sa.or_(s.number.is_not(None), s.label.is_not(None)))
+        .where(s.run == run, is_counted(run, t.case), sa.or_(s.number.is_not(None), s.label.is_not(None)))
         .group_by(v.position, v.label, s.scorer)
         .order_by(v.position, s.scorer)
     )

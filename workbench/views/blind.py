@@ -67,7 +67,7 @@ def _shown(connection: Any, run: str, key: Key, rater: str, seed: int) -> tuple[
     draw = random.Random(content_id("by-eye", [seed, case, sorted(variants)]))  # noqa: S311
     found = []
     for variant in sorted(variants):
-        rows = list(stored.trial_rows(connection, run, TrialFilter(variant=variant, case=case)))
+        rows = list(stored.trial_rows(connection, run, TrialFilter((variant,), case)))
         found += [draw.choice(rows)] if rows else []
     random.Random(content_id("side", [seed, case, sorted(variants), rater])).shuffle(found)  # noqa: S311
     return tuple(found)

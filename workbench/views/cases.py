@@ -91,7 +91,7 @@ class DuplicateCases:
 
 def hardest_cases(connection: Any, run_id: str, scorer: str | None = None, limit: int = 20) -> CaseList:
     """Cases with the lowest mean over all variants. Raises UnknownName, UseError for labels."""
-    read = _Read.of(connection, run_id, scorer, ordered=True)
+    read = Reading.of(connection, run_id, scorer, ordered=True)
     order, means, variants = kernels.hardest(read.values)
     rows = [read.row(i, m, int(n), "") for i, m, n in zip(order[:limit], means, variants, strict=False)]
     word = "lowest" if read.kind == "number" else "hardest"
@@ -102,7 +102,7 @@ def disputed_cases(
     connection: Any, run_id: str, first: str, second: str, scorer: str | None = None, limit: int = 20
 ) -> CaseList:
     """Cases on which two variants (ids, beginnings of ids, or labels) differ most."""
-    read = _Read.of(connection, run_id, scorer, ordered=True)
+    read = Reading.of(connection, run_id, scorer, ordered=True)
     a, b = (read.variant_at(name) for name in (first, second))
     order, gaps = kernels.disputed(read.values, a, b)
     names = [read.variants[i].label for i in (a, b)]
@@ -117,7 +117,7 @@ def disputed_cases(
 
 def flaky_cases(connection: Any, run_id: str, scorer: str | None = None, limit: int = 20) -> CaseList:
     """Cases whose repeats are scored differently. Raises UseError where no case has repeats."""
-    read = _Read.of(connection, run_id, scorer, ordered=False)
+    read = Reading.of(connection, run_id, scorer, ordered=False)
     if not (read.values.counts > 1).any():
         raise UseError(f"run {read.run} has no scored repeats; flaky cases need 'repeats: 2' or more")
     order, chances, differing = kernels.flaky(read.values)
@@ -131,7 +131,7 @@ def flaky_cases(connection: Any, run_id: str, scorer: str | None = None, limit: 
 
 def suspicious_cases(connection: Any, run_id: str, scorer: str | None = None, limit: int = 20) -> CaseList:
     """Cases that every strong variant fails: look at their label. Raises UseError for numbers and labels."""
-    read = _Read.of(connection, run_id, scorer, ordered=True)
+    read = Reading.of(connection, run_id, scorer, ordered=True)
     if read.kind == "number":
         raise UseError(f"scorer '{read.scorer}' gives numbers, of which none is a failure; name another with --scorer")
     strong = kernels.strong_variants(read.values)
@@ -210,7 +210,7 @@ def duplicates_table(found: DuplicateCases, limit: int = 20) -> Table:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Reading:
     """A scorer's values with what names their places."""
 
     run: str
@@ -219,23 +219,27 @@ class _Read:
     variants: Sequence[VariantRow]
     cases: Sequence[CaseRow]
     values: CaseValues
+    labels: tuple[str, ...]
+    """Of labels: their texts; a value is a position in them."""
 
     @classmethod
-    def of(cls, connection: Any, run_id: str, scorer: str | None, ordered: bool) -> _Read:
+    def of(cls, connection: Any, run_id: str, scorer: str | None, ordered: bool, quarantined: bool = False) -> Reading:
         """By the first scorer whose values can be ordered (or, with `ordered` False, by the first) where none is
-        named. Raises UseError where there is none, or the named one gives labels."""
+        named; with `quarantined` also those of quarantined cases. Raises UseError where there is none, or the named
+        one gives labels."""
         run = get_run(connection, run_id).id
         kinds = run_scorers(connection, run)
         fitting = [name for name, kind in kinds if not (ordered and kind == "label")]
         if scorer is None and not fitting:
             raise UseError(f"run {run} has no scores to go by; add some with 'workbench score {run} --with SCORER'")
         name = fitting[0] if scorer is None else scorer
-        found = counted_values(connection, run, name)
+        found = counted_values(connection, run, name, quarantined)
         if ordered and found.kind == "label":
             raise UseError(f"scorer '{name}' gives labels, which have no mean; name another with --scorer")
         variants, cases = run_variants(connection, run), case_rows(connection, run)
         at_variant, at_case = {v.id: i for i, v in enumerate(variants)}, {c.id: i for i, c in enumerate(cases)}
-        number = {value: float(i) for i, value in enumerate(dict.fromkeys(found.value))}
+        labels = tuple(dict.fromkeys(value for value in found.value if isinstance(value, str)))
+        number = {value: float(i) for i, value in enumerate(labels)}
         values = CaseValues(
             len(variants),
             len(cases),
@@ -244,7 +248,7 @@ class _Read:
             np.array([number[v] if isinstance(v, str) else v for v in found.value], dtype=np.float64),
             np.array(found.count, dtype=np.int64),
         )
-        return cls(run, name, found.kind, variants, cases, values)
+        return cls(run, name, found.kind, variants, cases, values, labels)
 
     def variant_at(self, name: str) -> int:
         found = find_variant(self.variants, name)
@@ -255,7 +259,9 @@ class _Read:
         return CaseFinding(about.id, float(figure), variants, note, about.inputs, about.expected)
 
     def list(self, what: str, figure: str, rows: Sequence[CaseFinding], found: int, note: str) -> CaseList:
-        return CaseList(self.run, what, self.scorer, figure, tuple(rows), found, len(self.cases), note)
+        aside = f.left_out(sum(case.quarantined for case in self.cases))
+        told = f"{note}; {aside}" if aside else note
+        return CaseList(self.run, what, self.scorer, figure, tuple(rows), found, len(self.cases), told)
 
 
 def _same_answer(answers: Counter[str]) -> str:

@@ -98,7 +98,8 @@ def _headline(data: CommentData) -> str:
     if data.report is None:
         return "gates could not be judged" if data.problem else "no gates"
     headlines = {"pass": "gates passed", "fail": "a gate failed", "unchanged": "unchanged, not measured again"}
-    return headlines.get(data.report.answer, "not enough data")
+    told = headlines.get(data.report.answer, "not enough data")
+    return f"{told}; {f.left_out(data.report.quarantined)}" if data.report.quarantined else told
 
 
 def _sections(data: CommentData) -> Iterator[str]:
@@ -146,6 +147,7 @@ def _scores(view: RunView, scorer: ScorerView) -> Iterator[str]:
         cells += [code(f.difference(row), True) if row else "", verdict, f"{s.cases:,}"]
         yield "| " + " | ".join(cells) + " |\n"
     yield _more(len(scorer.summaries))
+    yield f"\n{f.left_out(len(view.quarantined))}\n" if view.quarantined else ""
     yield "\n"
 
 

@@ -118,6 +118,11 @@ def verdict(comparison: PairedComparison) -> str:
     return comparison.verdict + (f" ({plural(more, 'more case')})" if more else "")
 
 
+def left_out(quarantined: int) -> str:
+    """How many cases are in quarantine, for whatever shows a number: `2 quarantined cases left out`; empty for 0."""
+    return f"{plural(quarantined, 'quarantined case')} left out" if quarantined else ""
+
+
 def p_value(p: float | None) -> str:
     if p is None:
         return NONE

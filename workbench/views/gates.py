@@ -20,15 +20,20 @@ def gate_lines(report: GateReport) -> Iterator[str]:
 
 
 def summary_line(report: GateReport) -> str:
-    """`gates: fail (1 fail, 5 pass)`."""
+    """`gates: fail (1 fail, 5 pass)`, with how many cases are in quarantine."""
     standings = [result.answer for result in report.results]
     counts = [f"{standings.count(s)} {s}" for s in ("fail", "not enough data", "pass", "unchanged", "new")
               if s in standings]  # fmt: skip
-    return f"gates: {report.answer} ({', '.join(counts) or 'none was judged'})"
+    aside = f"; {f.left_out(report.quarantined)}" if report.quarantined else ""
+    return f"gates: {report.answer} ({', '.join(counts) or 'none was judged'}){aside}"
 
 
 def numbers(result: GateResult) -> str:
-    """What was measured, the bound that decided, and what it was held to."""
+    """What was measured, the bound that decided, what it was held to, and how many cases are left out of it."""
+    return _measured(result) + (f"; {f.left_out(result.quarantined)}" if result.quarantined else "")
+
+
+def _measured(result: GateResult) -> str:
     decision = result.decision
     if decision.value is None:
         told = f.one_line(result.why)

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from workbench.records import Json, Score
+from workbench.records import Json
 from workbench.stats.paired import PairedComparison
 from workbench.stats.summary import VariantSummary
 from workbench.store.runs import TrialRow
 from workbench.views import format as f
 from workbench.views.charts import axis, interval_svg
 from workbench.views.gates import MARKS, numbers, summary_line
+from workbench.views.marks import mark
 from workbench.views.model import RunView, ScorerView
 from workbench.views.votes import rate_line
 
@@ -38,6 +39,7 @@ class CaseBlock:
     id: str
     inputs: str
     expected: str | None
+    quarantined: bool
     trials: dict[str, list[TrialRow]] = field(default_factory=dict)
     """By variant id, one for each repeat."""
 
@@ -52,9 +54,9 @@ def html_report(view: RunView, rows: Iterable[TrialRow]) -> Iterator[str]:
     environment.filters |= {
         "printable": f.printable, "one_line": f.one_line, "hash": _style_hash, "estimate": f.estimate,
         "difference": f.difference, "p_value": f.p_value, "seconds": f.seconds, "money": f.money,
-        "tokens": f.tokens, "short_id": f.short_id, "mark": _mark, "text": _text,
+        "tokens": f.tokens, "short_id": f.short_id, "mark": mark, "text": _text,
         "settings": _settings, "minute": _minute, "numbers": numbers, "gates_said": summary_line,
-        "rate_line": rate_line,
+        "rate_line": rate_line, "left_out": f.left_out,
     }  # fmt: skip
     template = environment.get_template("report.html")
     header = dict(view.run.header)
@@ -78,7 +80,7 @@ def _first_cases(rows: Iterable[TrialRow], most: int) -> tuple[list[CaseBlock], 
                 left_out += 1
                 continue
             expected = None if row.expected is None else _text(row.expected)
-            block = cases[row.case_id] = CaseBlock(row.case_id, _text(dict(row.inputs)), expected)
+            block = cases[row.case_id] = CaseBlock(row.case_id, _text(dict(row.inputs)), expected, row.quarantined)
         block.trials.setdefault(row.variant_id, []).append(row)
     return list(cases.values()), left_out
 
@@ -98,30 +100,6 @@ def _drawn(scorer: ScorerView) -> dict[str, dict[str, str]]:
 def _svg(row: VariantSummary | PairedComparison, middle: float | None, ends: tuple[float, float]) -> str:
     low, high = row.interval or (0.0, 0.0)
     return interval_svg(low, middle or 0.0, high, *ends)
-
-
-def _mark(trials: list[TrialRow] | None, scorer: str) -> tuple[str, str, str]:
-    """(class, mark, words) of a cell: colour is never alone. Repeats give a share, `3/5`."""
-    if not trials:
-        return "none", "·", "not asked yet"
-    values = [_value(trial.scores, scorer) for trial in trials]
-    scored = [value for value in values if value is not None]
-    if not scored:
-        failed = any(t.output is not None and t.output.failure is not None for t in trials)
-        return ("fail", "!", "failed") if failed else ("none", "·", "not scored")
-    mean = sum(scored) / len(scored)
-    shade = "yes" if mean >= 0.995 else "no" if mean <= 0.005 else "part"
-    if shade != "part":
-        mark = "✓" if shade == "yes" else "✗"
-    elif set(scored) <= {0.0, 1.0}:
-        mark = f"{sum(scored):.0f}/{len(scored)}"
-    else:
-        mark = f"{mean:.2f}"
-    return shade, mark, f"{mean:.2f}"
-
-
-def _value(scores: tuple[Score, ...], scorer: str) -> float | None:
-    return next((float(s.value) for s in scores if s.scorer == scorer and isinstance(s.value, (int, float))), None)
 
 
 def _text(value: object) -> str:

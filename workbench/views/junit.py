@@ -1,7 +1,8 @@
 """JUnit XML: a test for each gate and variant, and one for each case and variant by each pass/fail scorer.
 
 The form is that of Jenkins' xunit plug-in (`junit-10.xsd`). A case that a scorer fails is a failure here as
-it is in any test report; whether the run is good enough is what the gates say, which stand first.
+it is in any test report; whether the run is good enough is what the gates say, which stand first. A quarantined case
+is skipped, with what would have been said; a property of both says how many there are.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ def _suite(name: str, view: RunView, tests: Iterable[Xml.Element]) -> Xml.Elemen
     counts = {name: str(sum(t.find(tag) is not None for t in found)) for name, tag in kinds.items()}
     suite = Xml.Element("testsuite", {"name": _text(name), "tests": str(len(found)), **counts})
     suite.set("timestamp", view.run.started[:19])
+    if view.quarantined:
+        properties = Xml.SubElement(suite, "properties")
+        Xml.SubElement(properties, "property", name="cases", value=f.left_out(len(view.quarantined)))
     suite.extend(found)
     return suite
 
@@ -59,6 +63,8 @@ def _case_tests(view: RunView, rows: Iterable[TrialRow], scorers: list[str]) -> 
         repeats = list(trials)
         for scorer in scorers:
             kind, told = _verdict(repeats, scorer)
+            if repeats[0].quarantined:
+                kind, told = "skipped", f"quarantined: {told or 'passed'}"
             yield _test(f"{labels.get(variant, variant)}.{scorer}", case, kind, told)
 
 

@@ -19,16 +19,25 @@ from workbench.stats.summary import VariantSummary, summarise
 from workbench.stats.verdict import verdict_sentence
 from workbench.store.casequeries import same_answers
 from workbench.store.grouped import case_scores
-from workbench.store.runs import Usage, VariantRow, get_run, run_scorers, run_variants, score_columns, usage
+from workbench.store.runs import (
+    Usage,
+    VariantRow,
+    get_run,
+    quarantined_cases,
+    run_scorers,
+    run_variants,
+    score_columns,
+    usage,
+)
 from workbench.views.format import one_line
-from workbench.views.ranking import standing
+from workbench.views.ranking import power_line, standing
 from workbench.views.votes import judged_rates
 
 MARGIN = 0.05
 """Where the run's header has no `margin`."""
 FEWEST_RANKED = 3
 """Of two, the comparison says all."""
-NOTHING: Mapping[str, Any] = {"ranking": None, "sees": None, "standing": ""}
+NOTHING: Mapping[str, Any] = {"ranking": None, "sees": None, "power": "", "standing": ""}
 """Of ranking and power where data were reused, or said themselves when to stop."""
 
 
@@ -51,6 +60,8 @@ class ScorerView:
     """The best and what can't be told from it; None for fewer than three variants, and where nothing can be said."""
     sees: float | None = None
     """The true difference to the reference that would be found for every variant with 80 % power."""
+    power: str = ""
+    """The same in a line, printable; empty where nothing is compared."""
     standing: str = ""
     """Ranking and power in a line, printable; empty where nothing can be said."""
     equal_length: tuple[ControlledRate, ...] = ()
@@ -69,6 +80,8 @@ class RunView:
     """By variant id."""
     reference: str | None
     """Id of the variant that the others are held against; None without variants."""
+    quarantined: tuple[str, ...] = ()
+    """Ids of the cases that are asked and shown, but count in none of these numbers."""
     gates: GateReport | None = None
     """How the gates stand, where they were judged."""
 
@@ -111,7 +124,8 @@ def load_frame(connection: Any, run_id: str | Sequence[str], reference: str | No
             if row.id in costs:
                 used[name] = costs[row.id]
     base = find_variant(variants, reference or runs[0].header.get("reference"))
-    return RunView(runs, tuple(variants), (), used, base)
+    aside = dict.fromkeys(chain.from_iterable(quarantined_cases(connection, [run.id for run in runs]).values()))
+    return RunView(runs, tuple(variants), (), used, base, tuple(aside))
 
 
 def scorer_names(connection: Any, view: RunView) -> list[str]:
@@ -184,8 +198,9 @@ def scorer_view(
         return ScorerView(columns.scorer, columns.kind, summaries, comparisons, sentence)
     ranking = rank_variants(columns, confidence) if len(columns.variants) >= FEWEST_RANKED else None
     sees = suite_sees(columns, reference or "", confidence) if compared else None
-    line = standing(ranking, sees, columns.kind, labels)
-    return ScorerView(columns.scorer, columns.kind, summaries, comparisons, sentence, ranking, sees, line)
+    power = power_line(sees, comparisons, columns.kind)
+    line = standing(ranking, power, labels)
+    return ScorerView(columns.scorer, columns.kind, summaries, comparisons, sentence, ranking, sees, power, line)
 
 
 def _reused(connection: Any, runs: Sequence[Run], base: str) -> set[str]:

@@ -1,10 +1,11 @@
-"""What a table says of the best variant, and how small a difference its cases can show, in a line of text."""
+"""What a table says of the best variant, and how small a difference its cases can show, each in a line of text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from workbench.records import Kind
+from workbench.stats.paired import POWER, PairedComparison
 from workbench.stats.ranking import Ranking
 from workbench.views import format as f
 
@@ -12,14 +13,30 @@ MOST_NAMED = 4
 """Variants that are named one by one."""
 
 
-def standing(ranking: Ranking | None, sees: float | None, kind: Kind, labels: Mapping[str, str]) -> str:
-    """The line, printable; empty where nothing can be said."""
-    told = [] if ranking is None else [_best(ranking, labels)]
-    these = "these" if told else "These"
-    if sees is not None:
-        size = f"{sees:.2g}" if kind == "number" else f"{_points(sees)} points"
-        told.append(f"{these} cases can show differences to the reference of about {size}")
-    return "; ".join(told) + ("." if told else "")
+def standing(ranking: Ranking | None, power: str, labels: Mapping[str, str]) -> str:
+    """Ranking and power in a line, printable; empty where nothing can be said."""
+    best = "" if ranking is None else _best(ranking, labels) + "."
+    return " ".join(filter(None, (best, power)))
+
+
+def power_line(sees: float | None, comparisons: Sequence[PairedComparison], kind: Kind) -> str:
+    """The smallest difference that these cases can show, whatever they do show: `12 cases can show a difference to
+    the reference of about 31 points or more; what is smaller may be chance. The suite's margin is 5 points.`
+
+    `sees` is `stats.power.suite_sees` of the comparisons. Empty where nothing is compared."""
+    if not comparisons:
+        return ""
+    cases = f.plural(min(row.pairs for row in comparisons), "case")
+    numbers, margin = kind == "number", comparisons[0].margin
+    if sees is None or (sees >= 1 and not numbers):
+        return f"{cases} can't be counted on to show any difference to the reference, however large."
+    size = f"{sees:.2g}" if numbers else f"{_points(sees)} points"
+    told = f"{cases} can show a difference to the reference of about {size} or more ({100 * POWER:.0f} % power)"
+    if numbers:
+        return f"{told}; what is smaller may be chance."
+    if sees <= margin:
+        return f"{told}, which is within the suite's margin of {100 * margin:g} points."
+    return f"{told}; what is smaller may be chance. The suite's margin is {100 * margin:g} points."
 
 
 def _best(ranking: Ranking, labels: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ class _Gates:
     answer: Literal["pass", "fail", "not enough data", "unchanged"]
     results: tuple[GateResult, ...]
     notes: tuple[str, ...]
+    quarantined: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class _Report:
     schema: Literal["workbench-report/1"]
     run: Run
     reference: str | None
+    quarantined: tuple[str, ...]
     variants: list[_Variant]
     scorers: list[ScorerView]
     gates: _Gates | None

@@ -48,6 +48,7 @@ def run_line(view: RunView) -> Text:
         f"{f.tokens(sum(u.prompt_tokens + u.output_tokens for u in used))} tokens",
         f"cost {f.money(None if None in costs else sum(c for c in costs if c is not None))}",
     ]
+    parts += [f.left_out(len(view.quarantined))] if view.quarantined else []
     parts.append(
         "repeats exactly" if all(r.header.get("repeats_exactly") for r in view.runs) else "repeats in distribution"
     )
@@ -65,7 +66,7 @@ def compare_table(view: RunView, scorer: ScorerView, width: int = 80) -> Table:
     the terminal has room (`width` columns); below it which one is best, and what these cases can show."""
     unit = "" if scorer.kind == "number" else ", points"
     reference = f.one_line(view.labels.get(view.reference or "", "–"))
-    table = _table(f"{f.one_line(scorer.name)}: difference to {reference}{unit}")
+    table = _table(f"{f.one_line(scorer.name)}: difference to {reference}{unit}{_aside(view)}")
     wide = width >= DRAWN_FROM
     _columns(table, "variant", "difference", *[""] * wide, "p", "won, lost, tied", "cases", "verdict")
     ends = axis([row.interval for row in scorer.comparisons if row.interval], symmetric=True)
@@ -94,6 +95,11 @@ def effect_lines(view: RunView, scorer: ScorerView) -> list[Text]:
     """How large each difference is beside its own spread, a line a variant."""
     told = [(view.labels[row.variant], f.effect(row)) for row in scorer.comparisons]
     return [Text(f"effect of {f.one_line(label)}: {effect}", "dim") for label, effect in told if effect]
+
+
+def power_lines(scorer: ScorerView) -> list[Text]:
+    """How small a difference these cases can show, in a line; none where nothing is compared."""
+    return [Text(scorer.power, "dim")] if scorer.power else []
 
 
 def length_lines(view: RunView, scorer: ScorerView) -> list[Text]:
@@ -143,6 +149,7 @@ def trial_panel(row: TrialRow, label: str) -> Panel:
         value = f.NONE if score.value is None else str(score.value)
         parts.append(_text(f"{score.scorer}: {value} ({score.kind}) – {score.reason}"))
     title = f"{f.short_id(row.trial_id)} · case {row.case_id} · {label} · repeat {row.repeat}"
+    title += " · quarantined" if row.quarantined else ""
     return Panel(Group(*parts), title=_text(title), title_align="left")
 
 
@@ -194,7 +201,12 @@ def _title(view: RunView, scorer: ScorerView) -> Text:
     confidence = scorer.summaries[0].confidence if scorer.summaries else 0.95
     runs = ", ".join(f.one_line(run.id) for run in view.runs)
     name = f"{f.one_line(view.run.suite)} · {f.one_line(scorer.name)}"
-    return Text(f"{name} · {100 * confidence:g} % intervals · {runs}")
+    return Text(f"{name} · {100 * confidence:g} % intervals · {runs}{_aside(view)}")
+
+
+def _aside(view: RunView) -> str:
+    """What a table's title says of cases that it leaves out."""
+    return f" · {f.left_out(len(view.quarantined))}" if view.quarantined else ""
 
 
 def _table(title: str | None) -> Table:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from workbench.define.sweep import select
 from workbench.errors import SuiteError
-from workbench.records import EMPTY, Json, Run, Variant
+from workbench.records import Json, Run
 from workbench.stats.length import ControlledRate, Duels, rates_against_one
 from workbench.store.measures import case_rows, pair_lengths
 from workbench.store.runs import VariantRow, run_variants
 from workbench.views import format as f
+from workbench.views.selected import select_stored
 
 
 def judged_rates(connection: Any, run: Run, scorer: str, confidence: float = 0.95) -> tuple[ControlledRate, ...]:
@@ -61,13 +61,8 @@ def _named(variants: Sequence[VariantRow], wanted: Json) -> str | None:
     """The id of the one variant of that label, or that `{prompt, model, …}` describes; None where it is not one."""
     found = [v.id for v in variants if v.label == wanted]
     if isinstance(wanted, Mapping):
-        records = {
-            v.id: Variant(v.prompt, v.revision, v.model, v.settings.get("params", EMPTY), v.settings.get("vars", EMPTY))
-            for v in variants
-        }
         try:
-            chosen = select(records.values(), wanted)
+            found = [v.id for v in select_stored(variants, wanted)]
         except SuiteError:  # the run's own scorer was refused for it before
-            chosen = []
-        found = [name for name, record in records.items() if any(record is one for one in chosen)]
+            found = []
     return found[0] if len(found) == 1 else None

@@ -2,10 +2,10 @@
 
 Rows are read as a stream; only the HTML report keeps some of them in memory, and caps how many.
 
-JSON, `workbench-report/1`: {schema, run, reference, variants: [{…, usage}], scorers: [{name, kind, summaries,
-comparisons, sentence, ranking, sees, standing, equal_length}], gates: {answer, results, notes} or null, trials:
-[{trial_id, …, output, scores}]}; field names are those of the records, what is not finite or not known is null;
-`views/schema.py` is its JSON Schema.
+JSON, `workbench-report/1`: {schema, run, reference, quarantined: [case id], variants: [{…, usage}], scorers: [{name,
+kind, summaries, comparisons, sentence, ranking, sees, power, standing, equal_length}], gates: {answer, results, notes,
+quarantined} or null, trials: [{trial_id, …, output, scores}]}; field names are those of the records, what is not finite
+or not known is null; `views/schema.py` is its JSON Schema.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ def markdown_report(view: RunView, rows: Iterable[TrialRow]) -> Chunks:
     yield f"{run.answered:,} of {f.plural(run.planned, 'trial')} answered, {run.failed:,} failed.\n\n"
     if not all(run.status == "complete" for run in view.runs):
         yield "**Incomplete: the numbers may still change.**\n\n"
+    if view.quarantined:
+        yield f"{f.left_out(len(view.quarantined))} of all numbers: {markdown_text(', '.join(view.quarantined))}\n\n"
     for scorer in view.scorers:
         yield markdown_text(scorer.sentence) + "\n\n"
         if scorer.standing:
@@ -66,7 +68,7 @@ def markdown_report(view: RunView, rows: Iterable[TrialRow]) -> Chunks:
             yield f"- {markdown_text(rate_line(rate, view.labels.get(rate.player, rate.player)))}\n"
         yield "\n" if scorer.equal_length else ""
         yield from _markdown_table(view, scorer)
-        yield "\n"
+        yield f"\n{f.left_out(len(view.quarantined))}\n\n" if view.quarantined else "\n"
     for line in gate_lines(view.gates) if view.gates else ():
         yield f"- {markdown_text(line)}\n"
     yield "\n" if view.gates else ""
@@ -84,6 +86,7 @@ def view_json(view: RunView) -> dict[str, Json]:
     """All of a report but the trials."""
     variants = [{**plain(v), "usage": plain(view.usage.get(v.id))} for v in view.variants]
     head: dict[str, Json] = {"schema": "workbench-report/1", "run": plain(view.run), "reference": view.reference}
+    head["quarantined"] = list(view.quarantined)
     gates = None if view.gates is None else {"answer": view.gates.answer, **plain(view.gates)}
     return head | {"variants": variants, "scorers": plain(view.scorers), "gates": gates}
 
@@ -104,7 +107,7 @@ def csv_report(view: RunView, rows: Iterable[TrialRow]) -> Chunks:
     names = [s.name for s in view.scorers]
     labels, variants = view.labels, {v.id: v for v in view.variants}
     head = ["case", "variant", "prompt", "model", "repeat", "inputs", "expected", "output", "finish_reason"]
-    head += ["failure", "prompt_tokens", "output_tokens", "seconds", "cost", *names, "trial"]
+    head += ["failure", "prompt_tokens", "output_tokens", "seconds", "cost", *names, "trial", "quarantined"]
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(map(csv_cell, head))
@@ -120,7 +123,8 @@ def csv_report(view: RunView, rows: Iterable[TrialRow]) -> Chunks:
             failure = "" if output.failure is None else f"{output.failure.kind}: {output.failure.message}"
             cells += [output.text, output.finish_reason, failure, output.prompt_tokens, output.output_tokens]
             cells += [output.seconds, output.cost]
-        writer.writerow(map(csv_cell, [*cells, *(scores.get(name) for name in names), row.trial_id]))
+        cells += [*(scores.get(name) for name in names), row.trial_id, "yes" if row.quarantined else ""]
+        writer.writerow(map(csv_cell, cells))
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()

@@ -109,6 +109,7 @@ def _state(view: RunView) -> None:
         f"{sum(r.failed for r in view.runs):,} failed · "
         f"{f.tokens(sum(u.prompt_tokens + u.output_tokens for u in used))} tokens · cost {cost} · "
         f"stage {', '.join(dict.fromkeys(r.stage for r in view.runs))}"
+        + (f" · {f.left_out(len(view.quarantined))} of all numbers" if view.quarantined else "")
     )
 
 

@@ -63,6 +63,8 @@ def show_cases(connection: Any, shown: Shown, scorer: str) -> None:
 
     def line(i: int) -> dict[str, Any]:
         row = _row(found, values, int(at[i]), (FIGURES.get(order), figures[i]), labels)
+        if found.cases[at[i]] in view.quarantined:
+            row["case"] += " (quarantined)"
         return row if notes is None else {"case": row.pop("case"), NOTES[kept]: notes[int(at[i])], **row}
 
     page = page_number()

@@ -98,7 +98,7 @@ def _rows(connection: Any, view: RunView, case: str, page: int) -> list[TrialRow
 def _reference_outputs(connection: Any, view: RunView, case: str) -> dict[int, str]:
     """Repeat → what the reference answered."""
     run, _, variant = (view.reference or "").rpartition("/")
-    chosen = TrialFilter(case=case, variant=variant, limit=MOST_OUTPUTS)
+    chosen = TrialFilter((variant,), case, limit=MOST_OUTPUTS)
     rows = stored.trial_rows(connection, run or view.run.id, chosen)
     return {row.repeat: row.output.text for row in rows if row.output is not None and row.output.failure is None}
 

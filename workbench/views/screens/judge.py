@@ -103,7 +103,8 @@ def _judge(run: str, asked: str, rater: str) -> None:
         votes = list_votes(connection, run, kind)
         own = {blind.key_of(v) for v in votes if v.rater == rater}
         skipped: set[blind.Key] = st.session_state.setdefault(f"skipped {run} {kind} {rater}", set())
-        variants, cases = stored.run_variants(connection, run), stored.run_cases(connection, run)
+        variants, aside = stored.run_variants(connection, run), stored.quarantined_cases(connection, [run])
+        cases = [case for case in stored.run_cases(connection, run) if case not in aside.get(run, ())]
         seed = _seed()
         items = blind.queue([v.id for v in variants], cases, kind, seed)
         item = blind.next_item(connection, run, items, own | skipped, rater, seed)

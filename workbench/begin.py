@@ -61,8 +61,7 @@ def begin(
 ) -> Begun:
     """Looks passages up, telling `watch` how far it is, then writes the run's header, or takes up the run to resume.
 
-    Raises KeyboardInterrupt where `stop` is set before the header is written: nothing has begun; see
-    `retrieval.find_passages`."""
+    Raises what `retrieval.find_passages` does, and KeyboardInterrupt where `stop` is set before there is a header."""
     suite = prepared.suite
     if options.batch and (suite.until or suite.race):
         raise SuiteError("'until' and 'race' decide after each block, so they can't go with --batch", suite.path)

@@ -29,7 +29,7 @@ RIGHTS = {  # place: what it may import, beside itself and what is open to all
     "registry": set(),
     "models": {"registry", "engines.base", "run"},
     "scoring": {*STAGES},
-    "retrieval": {*STAGES, "asking", "flight"},
+    "retrieval": {*STAGES, "asking", "flight", "tracing"},
     "flight": {*STAGES},
     "tracing": {"engines.base"},
     "asking": {*STAGES, "flight", "models", "tracing"},

@@ -232,6 +232,35 @@ def test_the_command_as_json(run, capsys, options: list[str], key: str) -> None:
     assert lines
 
 
+@pytest.mark.parametrize(
+    ("cases", "field", "inputs"),
+    [
+        ("{file: d.jsonl, expected: gold}", "gold", ["what", "why"]),
+        ("{file: d.jsonl, expected: gold, inputs: {answer: gold}}", "gold", ["what", "why", "answer"]),
+        ("{file: d.jsonl}", "expected", ["what", "why"]),
+        ("d.jsonl", "expected", ["what", "why"]),
+        ("{file: d.jsonl}", "gold", ["what", "why", "gold"]),
+    ],
+)
+def test_an_expected_answer_under_another_name_is_no_input_of_the_lists(
+    run, capsys, cases: str, field: str, inputs: list[str]
+) -> None:
+    root = run[2]
+    rows = [{"id": f"r{i}", "what": "same words", "why": "no", field: gold} for i, gold in enumerate(["yes", "never"])]
+    write(root / "d.jsonl", "\n".join(map(json.dumps, rows)))
+    scorers = "[exact, contains]" if inputs[-1] != "gold" else "[{exact: {expected: '{{ gold }}'}}]"
+    write(root / "evals/d.yaml", f"prompts: a\nmodels: house\ncases: {cases}\nscorers: {scorers}\n")
+    assert main(["--project", str(root), "run", "d", "--quiet"]) == 0
+    capsys.readouterr()
+    for options in ([], ["--duplicates"], ["--not-asked"]):
+        assert main(["--project", str(root), "cases", "latest", "--json", *options]) == 0
+        for line in map(json.loads, capsys.readouterr().out.splitlines()):
+            shown = line["inputs"] if options == ["--duplicates"] else [line["inputs"]]
+            assert all(list(one) == inputs for one in shown)
+    assert main(["--project", str(root), "cases", "latest"]) == 0
+    assert capsys.readouterr().out.count("never") == (2 if inputs[-1] == "answer" else 1)
+
+
 def test_lists_that_cannot_be(run) -> None:
     connection, name, _ = run
     with pytest.raises(UnknownName):

@@ -7,7 +7,12 @@ from doubles.asking import Row, ask, pieces, user
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench.define import properties
+from workbench.engines.base import check_known
 from workbench.engines.echo import EchoEngine
+from workbench.engines.llama import sampling
+from workbench.engines.openai.hosts import LOCAL_SAMPLERS
+from workbench.engines.python import PythonEngine
 from workbench.errors import ModelError
 from workbench.records import Message, Model, Request
 
@@ -107,6 +112,25 @@ def test_wrong_settings(settings: dict[str, object], message: str) -> None:
 def test_wrong_params(params: dict[str, object]) -> None:
     with pytest.raises(ModelError, match=f"parameter '{next(iter(params))}'"):
         echo().check_params(params)
+
+
+def test_what_other_models_take_is_taken_and_a_typo_is_not() -> None:
+    """Echo stands in for them: whatever a prompt or a suite may say to one, it may say to echo."""
+    engine = echo()
+    for name in sampling.PARAMS | LOCAL_SAMPLERS | properties.NUMBERS | properties.INTEGERS | properties.OTHERS:
+        assert name in (engine.capabilities.params or ()), name
+    check_known(engine, {"top_k": 4, "reasoning_effort": "low"})
+    with pytest.raises(ModelError, match="unknown parameter 'temprature'; did you mean 'temperature'?"):
+        check_known(engine, {"temprature": 1})
+
+
+def test_an_engine_that_declares_no_parameters_takes_any() -> None:
+    engine = PythonEngine(Model("m", "python", {"object": f"{__name__}:as_told"}))
+    check_known(engine, {"temprature": 1})
+
+
+def as_told(messages: list, params: dict, seed: int | None) -> str:
+    return str(params)
 
 
 def test_identity_is_the_script_that_can_change_an_answer() -> None:

@@ -369,8 +369,36 @@ def test_scorers_are_added_later_without_asking_a_model(project: Path, capsys) -
     write(project / "evals/greet.yaml", SUITE.replace("[contains]", "[{contains: {ignore_case: true}}, similarity]"))
     assert call(project, "score", run) == 0
     assert "48 scores made, 0 kept" in capsys.readouterr().err
-    assert call(project, "score", run, "--with", "lenght") == 2
-    assert "did you mean 'length'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("length: {unit: words}", None),
+        ("{length: {unit: words}, as: words}", None),
+        ("exact", None),
+        ("{", "--with '{': not valid YAML: a '[' or '{' is not closed"),
+        ("length: [80", "--with 'length: [80': not valid YAML: a '[' or '{' is not closed"),
+        ('regex: "a', """--with 'regex: "a': not valid YAML: a quotation mark is not closed"""),
+        ("lenght", "--with 'lenght': unknown scorer 'lenght'; did you mean 'length'?"),
+        ("length: 1, exact: 2", "--with 'length: 1, exact: 2': not valid YAML: mapping values are not allowed here"),
+        ("length: {unit: lines}", "scorer 'length': the setting 'unit' should be 'chars', 'words' or 'tokens'"),
+        ("3", "--with '3': scorers[0] must be"),
+    ],
+)
+def test_a_scorer_of_the_command_line_is_shown_as_it_was_written(
+    project: Path, capsys, text: str, told: str | None
+) -> None:
+    assert call(project, "run", "greet", "--quiet") == 0
+    assert call(project, "score", "latest", "--with", text) == (0 if told is None else 2)
+    errors = capsys.readouterr().err
+    assert "scores made" in errors if told is None else errors.strip().startswith(f"workbench: {told}")
+
+
+@pytest.mark.parametrize("text", ["[", "{a: 1", "'a"])
+def test_a_value_of_the_command_line_is_shown_as_it_was_written(project: Path, capsys, text: str) -> None:
+    assert call(project, "run", "greet", "--set", f"top_k={text}") == 2
+    assert capsys.readouterr().err.startswith(f"workbench: --set top_k '{text}': not valid YAML: ")
 
 
 @pytest.mark.parametrize(

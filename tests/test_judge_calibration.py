@@ -13,7 +13,7 @@ from workbench import calibrate as module
 from workbench.calibrate import BAR, Wanted, calibrate, licence_state, short_of, write_licence
 from workbench.cli import main
 from workbench.errors import DataError, UseError
-from workbench.labelling import draw, write_labels
+from workbench.labelling import Sample, draw, write_labels
 from workbench.store.database import Database
 
 RUBRIC = """---
@@ -89,19 +89,19 @@ def call(root: Path, *arguments: str) -> int:
 
 def test_outputs_are_drawn_at_random_with_their_probability(root: Path) -> None:
     assert call(root, "run", "ask", "--quiet") == 0
-    rows = draw(store(root), "latest", 20, seed=1)
+    rows = draw(store(root), "latest", Sample(20, seed=1))
     assert len({row["trial"] for row in rows}) == 20
     assert {(row["probability"], row["of"], row["label"]) for row in rows} == {(20 / 60, 60, None)}
     assert all(row["output"] in row["prompt"] for row in rows)
-    assert [row["trial"] for row in rows] == [row["trial"] for row in draw(store(root), "latest", 20, seed=1)]
-    assert {row["trial"] for row in rows} != {row["trial"] for row in draw(store(root), "latest", 20, seed=2)}
-    assert {row["probability"] for row in draw(store(root), "latest", 500, seed=1)} == {1.0}
-    pairs = draw(store(root), "latest", 30, seed=1, against="plain")
+    assert [row["trial"] for row in rows] == [row["trial"] for row in draw(store(root), "latest", Sample(20, seed=1))]
+    assert {row["trial"] for row in rows} != {row["trial"] for row in draw(store(root), "latest", Sample(20, seed=2))}
+    assert {row["probability"] for row in draw(store(root), "latest", Sample(500, seed=1))} == {1.0}
+    pairs = draw(store(root), "latest", Sample(30, seed=1, against="plain"))
     assert all({row["first_variant"], row["second_variant"]} == {"plain", "polite"} for row in pairs)
     firsts = [row["first_variant"] for row in pairs].count("plain")
     assert 5 < firsts < 25, "either side comes first"
     with pytest.raises(UseError, match="no answer to draw"):
-        draw(store(root), "latest", 5, seed=1, scorer="nobody")
+        draw(store(root), "latest", Sample(5, seed=1, scorer="nobody"))
 
 
 def test_every_output_is_as_likely_to_be_drawn(root: Path) -> None:
@@ -109,7 +109,7 @@ def test_every_output_is_as_likely_to_be_drawn(root: Path) -> None:
     database = store(root)
     counts: dict[str, int] = {}
     for seed in range(120):
-        for row in draw(database, "latest", 15, seed):
+        for row in draw(database, "latest", Sample(15, seed)):
             counts[row["trial"]] = counts.get(row["trial"], 0) + 1
     assert len(counts) == 60
     assert max(counts.values()) < 55, "30 are expected, sd 4.7"
@@ -258,7 +258,7 @@ def test_what_people_would_say_is_told_with_the_run(root: Path, capsys) -> None:
     strict = "  strict: {engine: echo, options: {answers: {'fine \\d*1$': bad, 'fine': good, 'poor': bad}}}\n"
     write(root / "workbench.yaml", MODELS + strict)
     assert call(root, "run", "ask", "--quiet") == 0
-    rows = draw(store(root), "latest", 80, seed=3)
+    rows = draw(store(root), "latest", Sample(80, seed=3))
     labelled = [{**row, "label": "good" if "fine" in row["output"] else "bad"} for row in rows]
     write_labels(root, "evals/labels/a.jsonl", labelled[:40])
     capsys.readouterr()

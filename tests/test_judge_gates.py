@@ -12,7 +12,7 @@ import pytest
 from test_judge_calibration import PAIR, RUBRIC
 
 from workbench.cli import main
-from workbench.labelling import draw, draw_cases, write_labels
+from workbench.labelling import Sample, draw, write_labels
 from workbench.loopback import Script, serve
 from workbench.records import Json
 from workbench.stats.gates import Claim, decide
@@ -107,7 +107,7 @@ def test_a_lenient_judge_does_not_decide(root: Path, capsys, bound: float, code:
     """The judge likes 80 %, which would pass at 0.75; people like 60 %."""
     suite(root, f"scorer: judge, at_least: {bound}")
     run(root)
-    label(root, draw(store(root), "latest", 90, seed=1))
+    label(root, draw(store(root), "latest", Sample(90, seed=1)))
     found, told = judged(root, capsys)
     assert found == code
     assert verdict in told
@@ -158,7 +158,7 @@ def test_which_labels_count(root: Path, capsys, labelled, code: int, said: str) 
     """All labels, or all up to a row: the file's order is random. Where people chose, nothing is said."""
     suite(root, "scorer: judge, at_least: 0.4")
     run(root)
-    write_labels(root, "evals/labels/a.jsonl", labelled(draw(store(root), "latest", 200, seed=2)))
+    write_labels(root, "evals/labels/a.jsonl", labelled(draw(store(root), "latest", Sample(200, seed=2))))
     found, told = judged(root, capsys)
     assert found == code, told
     assert said in told
@@ -170,7 +170,7 @@ def test_a_label_that_the_judge_lacks_is_told(root: Path, capsys) -> None:
     suite(root, "scorer: judge, at_least: 0.4", scorers=numbers)
     write(root / "workbench.yaml", MODELS.replace("good", "'3'").replace("bad", "'1'"))
     run(root)
-    label(root, draw(store(root), "latest", 60, seed=2), lambda row: "fair")
+    label(root, draw(store(root), "latest", Sample(60, seed=2)), lambda row: "fair")
     found, told = judged(root, capsys)
     assert found == 4
     assert "the label 'fair' of case 'c" in told
@@ -209,7 +209,7 @@ def test_a_judge_among_others_is_corrected_where_it_adds_up(
     """The judge's 80 % are a quarter of 65; by people's 60 % it is 60."""
     suite(root, "scorer: both, at_least: 0.5", f"prompts: [plain]\nrepeats: {repeats}", scorers)
     run(root)
-    label(root, draw(store(root), "latest", 90, seed=1))
+    label(root, draw(store(root), "latest", Sample(90, seed=1)))
     found, told = judged(root, capsys)
     assert found == code, told
     assert said in told
@@ -247,7 +247,7 @@ def test_repeats_and_clusters_are_corrected(
     write(root / "data.jsonl", "".join(json.dumps(case) + "\n" for case in cases))
     suite(root, f"scorer: judge, at_least: {bound}", f"prompts: [plain]\nrepeats: {repeats}")
     run(root)
-    label(root, draw(store(root), "latest", labels, seed=1))
+    label(root, draw(store(root), "latest", Sample(labels, seed=1)))
     found, told = judged(root, capsys)
     assert found == code, told
     assert said in told
@@ -261,11 +261,11 @@ def test_points_of_a_scale_are_held_to_its_ends(root: Path, capsys) -> None:
     suite(root, "scorer: judge, at_least: 1.8", "prompts: [plain]\nrepeats: 2", numbers)
     write(root / "workbench.yaml", MODELS.replace("good", "'3'").replace("bad", "'1'"))
     run(root)
-    label(root, draw(store(root), "latest", 100, seed=2), lambda row: "3" if "fine" in row["output"] else "1")
+    label(root, draw(store(root), "latest", Sample(100, seed=2)), lambda row: "3" if "fine" in row["output"] else "1")
     found, told = judged(root, capsys)
     assert found == 0, told
     assert "(the judge alone 2.6" in told
-    label(root, draw(store(root), "latest", 60, seed=3), lambda row: "4", name="b")
+    label(root, draw(store(root), "latest", Sample(60, seed=3)), lambda row: "4", name="b")
     found, told = judged(root, capsys)
     assert (found, "the label '4' of case 'c" in told) == (4, True)
 
@@ -285,7 +285,7 @@ def test_a_hosted_judge_of_sampled_answers_is_held_to_people(root: Path, capsys)
         write(root / "workbench.yaml", f"models:\n  house: {model}\n  lenient: {model}\n")
         assert call(root, "run", "ask", "--quiet") == 0
         licence(root)
-        label(root, draw(store(root), "latest", 200, seed=4))
+        label(root, draw(store(root), "latest", Sample(200, seed=4)))
         calls = sum(server.calls.values())
         capsys.readouterr()
         assert call(root, "run", "ask", "--gate") == 1
@@ -306,12 +306,12 @@ def test_repeats_against_a_baseline_in_another_store(root: Path, capsys, says, c
     suite(root, "scorer: judge, no_worse_than: baseline, margin: 0.15", more)
     run(root)
     assert call(root, "baseline", "bless", "latest") == 0
-    label(root, draw_cases(store(root), "latest", 100, seed=0), name="before")
+    label(root, draw(store(root), "latest", Sample(100, seed=0, cases=True)), name="before")
     for place in (root / ".workbench").iterdir():
         place.unlink()
     write(root / "prompts/plain.prompty", "user:\nPlease, {{ text }}")
     run(root)
-    label(root, draw(store(root), "latest", 150, seed=5), says, name="after")
+    label(root, draw(store(root), "latest", Sample(150, seed=5)), says, name="after")
     found, told = judged(root, capsys)
     assert found == code, told
     assert "by people's labels of 350 (the judge alone +20.0 points)" in told
@@ -339,7 +339,7 @@ def test_a_judge_that_likes_manners_is_held_to_people(
     """By the judge the polite prompt is 20 points better; people see no difference, or a loss."""
     suite(root, "scorer: judge, no_worse_than: reference, margin: 0.08", BOTH)
     run(root)
-    rows = draw_cases(store(root), "latest", count, seed=3)
+    rows = draw(store(root), "latest", Sample(count, seed=3, cases=True))
     assert len(rows) == 2 * count
     assert [rows[i]["case"] for i in range(0, 8, 2)] == [rows[i]["case"] for i in range(1, 9, 2)]
     label(root, rows, says)
@@ -353,13 +353,13 @@ def test_against_a_baseline_both_sides_need_labels(root: Path, capsys) -> None:
     suite(root, "scorer: judge, no_worse_than: baseline, margin: 0.08")
     run(root)
     assert call(root, "baseline", "bless", "latest") == 0
-    label(root, draw_cases(store(root), "latest", 100, seed=0), name="before")
+    label(root, draw(store(root), "latest", Sample(100, seed=0, cases=True)), name="before")
     write(root / "prompts/plain.prompty", "user:\nPlease, {{ text }}")
     run(root)
     found, told = judged(root, capsys)
     assert found == 4
     assert "0 cases whose outputs people labelled on both sides" in told
-    rows = draw_cases(store(root), "latest", 100, seed=0)
+    rows = draw(store(root), "latest", Sample(100, seed=0, cases=True))
     label(root, rows, lambda row: "bad" if int(row["case"][1:]) % 2 else people(row), name="after")
     found, told = judged(root, capsys)
     assert found == 1
@@ -376,7 +376,7 @@ def test_labels_hold_for_the_same_answers_of_a_later_run(root: Path, capsys) -> 
     """Also in a store that has never seen the run they were drawn from; not for other answers."""
     suite(root, "scorer: judge, at_least: 0.4")
     run(root)
-    label(root, draw(store(root), "latest", 90, seed=1))
+    label(root, draw(store(root), "latest", Sample(90, seed=1)))
     for place in (root / ".workbench").iterdir():
         place.unlink()
     run(root)
@@ -393,7 +393,7 @@ def test_pairs_are_corrected_by_labels_of_pairs(root: Path, capsys) -> None:
     scorers = "{judge: {rubric: pair, model: first, against: {prompt: plain}}, as: better}"
     suite(root, "scorer: better, at_least: 0.5, variant: {prompt: polite}", BOTH, scorers)
     run(root)
-    rows = draw(store(root), "latest", 90, seed=1, against="plain")
+    rows = draw(store(root), "latest", Sample(90, seed=1, against="plain"))
 
     def says(row: Row) -> str:
         if int(row["case"][1:]) % 3 == 0:

@@ -8,7 +8,9 @@ import pytest
 
 import workbench
 from workbench.cli import main
+from workbench.define.project import load_project
 from workbench.errors import FileError, UseError
+from workbench.models import describe_models
 from workbench.registry import SCORERS
 from workbench.scorers.build import setting_fields
 
@@ -54,7 +56,9 @@ def prepared(root: Path, model: str = "plain", params: str = "", scorers: str = 
         ("plain", "  stop: [1]", "evals/s.yaml:7: "),
         ("{use: plain, params: {temperature: warm}}", "", "evals/s.yaml:4: "),
         ("{use: plain, params: {top_p: 1}}", "  temperature: [0, warm]", "evals/s.yaml:7: "),
-        ("small", "  temprature: 0", "evals/s.yaml:7: "),
+        ("small", "  temprature: 0", "evals/s.yaml:7: unknown parameter 'temprature'; did you mean 'temperature'?"),
+        ("plain", "  temprature: 0", "evals/s.yaml:7: unknown parameter 'temprature'; did you mean 'temperature'?"),
+        ("talk", "  temprature: 0", "evals/s.yaml:7: unknown parameter 'temprature'; did you mean 'temperature'?"),
         ("house", "  min_p: 0.1", "evals/s.yaml:7: 'min_p' is not taken"),
         ("house", "  messages: 1", "evals/s.yaml:7: 'messages' is no sampling parameter"),
         ("cloud", "  logit_bias: {}", "evals/s.yaml:7: Bedrock's Converse API knows no parameter 'logit_bias'"),
@@ -91,6 +95,63 @@ def test_a_parameter_that_stands_in_no_file_has_no_place(tmp_path: Path) -> None
         workbench.prepare_suite(suite, tmp_path)
     assert "temperature" in str(caught.value)
     assert "evals/s.yaml:" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["plain", "small"])
+def test_a_typo_of_the_command_line_is_not_sought_in_the_suite(tmp_path: Path, model: str) -> None:
+    prepared(tmp_path, params="  temperature: 1")
+    forced = workbench.Overrides(set_params={"temprature": 1})
+    suite = workbench.load_suite("s", tmp_path, overrides=forced)
+    with pytest.raises(UseError) as caught:
+        workbench.prepare_suite(suite, tmp_path)
+    assert str(caught.value) == "unknown parameter 'temprature'; did you mean 'temperature'?"
+
+
+ENGINES = """models:
+  other: {engine: echo}
+  house:
+    engine: %s
+%s
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "told"),
+    [
+        ("ehco", "", "4: models.house: unknown engine 'ehco'; did you mean 'echo'?"),
+        ("echo", "    options:\n      delay: 1\n      anwers: {}", "7: models.house: unknown setting 'anwers'"),
+        ("echo", "    options: {delay: 0,\n      fail_first: -1}", "6: models.house: 'fail_first' is -1"),
+        ("llama", "    path: none.gguf", "5: models.house: there is no model file"),
+        ("llama", "    path: none.gguf\n    options:\n      poolin: mean", "7: models.house: unknown setting 'poolin'"),
+        ("openai", "    model: m\n    options:\n      sever: vllm", "7: models.house: unknown "),
+        ("openai", "    model: m\n    options:\n      server: vlm", "7: models.house: unknown server 'vlm'"),
+        ("openai", "    model: m\n    api_key_env: NO_SUCH_KEY", "models.house: "),
+        ("bedrock", "    model: a.b\n    options:\n      region: 'EU 1'", "7: models.house: region 'EU 1' is none"),
+        ("turns", "    options:\n      off: {engine: echo}", "6: models.house: unknown setting 'off'"),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_wrong_setting_of_a_model(tmp_path: Path, engine: str, settings: str, told: str, alone: bool) -> None:
+    prepared(tmp_path)
+    (tmp_path / "workbench.yaml").write_text(ENGINES % (engine, settings))
+    if alone:
+        (row,) = [row for row in describe_models(load_project(tmp_path).models) if row["alias"] == "house"]
+        message = str(row["reason"])
+    else:
+        suite = tmp_path / "evals/s.yaml"
+        suite.write_text(suite.read_text().replace("plain", "house"))
+        with pytest.raises(UseError) as caught:
+            workbench.prepare_suite(workbench.load_suite("s", tmp_path), tmp_path)
+        message = str(caught.value)
+    assert message.startswith("workbench.yaml:")
+    assert told in message
+
+
+def test_a_model_of_no_file_is_told_without_a_place(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    with pytest.raises(UseError) as caught:
+        prepared(tmp_path, "llama:none.gguf")
+    assert "workbench.yaml" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", SCORERS.names())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
@@ -17,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import retrieval
+from workbench.asking import Judging
 from workbench.cli import main
 from workbench.define.library import Library
 from workbench.define.project import SMOLLM2, load_project
@@ -24,7 +27,7 @@ from workbench.define.retrieve import Passage, cut
 from workbench.define.suite import Overrides, load_suite
 from workbench.define.suite_form import read_form, with_form
 from workbench.errors import DataError, EngineError, ScorerError, UseError, WorkbenchError
-from workbench.evaluate import run_suite
+from workbench.evaluate import Progress, run_suite
 from workbench.loopback import Fault, Script, Server, serve
 from workbench.prepare import plan_suite, prepare_suite
 from workbench.records import Case, Output
@@ -35,6 +38,7 @@ from workbench.store import runs
 from workbench.store.database import Database
 from workbench.store.retrieved import is_kept, passages_of
 from workbench.views.board import axes_of
+from workbench.views.live import standing_line
 
 DOCS = {
     "cats": "Cats sleep all day. A cat purrs when it is content.",
@@ -412,6 +416,42 @@ def test_nothing_is_embedded_twice(tmp_path: Path, server: Server) -> None:
     assert [r.retrieved for r in trials(database, third.run)] == [r.retrieved for r in trials(database, first.run)]
     with database.read() as connection:
         assert runs.judging_usage(connection, first.run).trials == 6
+
+
+def test_how_far_embedding_is_can_be_watched(tmp_path: Path, server: Server) -> None:
+    root = make(tmp_path, {"search": ["words", "maker"], "chunk": {"words": 1}}, server.url)
+    prepared, database = ready(root)
+    seen = []
+
+    def watch(progress: Progress) -> None:
+        far = progress.retrieving
+        seen.append((progress.run, far.requests + far.reused, far.planned, standing_line(progress)))
+
+    progress, _ = run_suite(prepared, database, watch=watch)
+    before = [(done, planned, line) for run, done, planned, line in seen if not run]
+    assert [done for done, _, _ in before] == sorted(done for done, _, _ in before)
+    done, planned, line = before[-1]
+    assert (done, planned) == (progress.retrieving.requests + progress.retrieving.reused, progress.retrieving.planned)
+    assert re.fullmatch(rf"{done}/{planned} texts embedded · [\d.]+/s · \d+:\d\d left · \$[\d.]+", line), line
+    assert {run for run, *_ in seen} == {"", progress.run}
+    assert seen[-1][3].startswith("4/4 trials")
+
+
+@pytest.mark.parametrize(
+    ("requests", "reused", "line"),
+    [
+        (0, 0, "0/200 texts embedded"),
+        (20, 0, "20/200 texts embedded · 2.0/s · 1:30 left"),
+        (20, 100, "120/200 texts embedded · 100 reused · 2.0/s · 0:40 left"),
+        (0, 200, "200/200 texts embedded · 200 reused"),
+    ],
+)
+def test_the_line_that_is_shown_while_texts_are_embedded(requests: int, reused: int, line: str) -> None:
+    @dataclass
+    class At(Progress):
+        seconds = 10.0
+
+    assert standing_line(At("", 0, retrieving=Judging(planned=200, requests=requests, reused=reused))) == line
 
 
 def test_embeddings_are_ranked_by_cosine(tmp_path: Path, server: Server) -> None:

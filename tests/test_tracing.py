@@ -290,6 +290,24 @@ def test_judges_of_a_stored_run(project: Path, collector: Collector) -> None:
     assert len(inside(collector, "run greet")) == 2
 
 
+def test_texts_that_are_embedded_for_a_run(project: Path, collector: Collector) -> None:
+    with serve(Script(dimensions=8)) as server:
+        maker = f"{{engine: openai, model: m, base_url: '{server.url}', api: embeddings}}"
+        models = (project / "workbench.yaml").read_text().replace("models: {", f"models: {{maker: {maker}, ")
+        (project / "workbench.yaml").write_text(models)
+        (project / "docs.jsonl").write_text('{"id": "d", "text": "cats sleep"}\n{"id": "e", "text": "dogs bark"}\n')
+        (project / "prompts/hello.prompty").write_text("user:\nHello {{ who }} {{ passages }}")
+        retrieve = "retrieve: {documents: docs.jsonl, query: '{{ who }}', search: [words, maker], k: 1}\n"
+        (project / "evals/greet.yaml").write_text(SUITE + retrieve)
+        progress, _ = run(project)
+    spans = inside(collector, "retrieve greet")
+    assert [span.name for span in spans] == ["embeddings m"] * 4
+    assert {told(span)["workbench.model"] for span in spans} == {"maker"}
+    (root,) = (span for span in collector.spans if span.name == "retrieve greet")
+    assert told(root)["workbench.run.id"] == progress.run
+    assert progress.retrieving.tracing == ""
+
+
 class Local(EchoEngine):
     """Computes here, so that an answer has a time of its own only where it was asked for alone."""
 

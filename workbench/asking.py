@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -72,6 +72,22 @@ class Judging:
         return self.made + self.kept + self.unscored.total()
 
 
+@contextmanager
+def traced(
+    root: tuple[str, Mapping[str, Json]], models: Mapping[str, Model], engines: Mapping[str, Engine], judging: Judging
+) -> Iterator[Ended | None]:
+    """What a dispatcher of these engines is to tell of its requests, inside a span of that title and attributes; None
+    where no traces are asked for."""
+    spans, judging.tracing = open_spans(*root, models, engines)
+    status = "failed"
+    try:
+        yield spans.answered if spans else None
+        status = "stopped" if judging.stopped_by else "complete"
+    finally:
+        if spans is not None:
+            judging.tracing = spans.close(status)
+
+
 class Desk:
     """`scorers.base.Desk` of a project: opens a model, or reads a prompt, when a scorer first names it."""
 
@@ -106,17 +122,9 @@ class Desk:
             partial(render_prompt, prompt),
         )
 
-    @contextmanager
-    def traced(self, title: str, about: Mapping[str, Json], judging: Judging) -> Iterator[Ended | None]:
-        """What a dispatcher of the desk's engines is to tell of its requests; None where no traces are asked for."""
-        spans, judging.tracing = open_spans(title, about, self.models, self.engines)
-        status = "failed"
-        try:
-            yield spans.answered if spans else None
-            status = "stopped" if judging.stopped_by else "complete"
-        finally:
-            if spans is not None:
-                judging.tracing = spans.close(status)
+    def traced(self, title: str, about: Mapping[str, Json], judging: Judging) -> AbstractContextManager[Ended | None]:
+        """See `traced`, for a dispatcher of the desk's engines."""
+        return traced((title, about), self.models, self.engines, judging)
 
     def worst_case(self, request: Request) -> Use:
         engine = self.engines[request.model]

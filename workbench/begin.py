@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Event
 
 from workbench.asking import Judging
@@ -50,11 +52,16 @@ class Begun:
     """What looking them up took."""
 
 
-def begin(prepared: Prepared, database: Database, options: RunOptions, stop: Event | None = None) -> Begun:
-    """Looks passages up, then writes the run's header, or takes up the run to resume.
+def begin(
+    prepared: Prepared,
+    database: Database,
+    options: RunOptions,
+    stop: Event | None = None,
+    watch: Callable[[Judging], None] = lambda retrieving: None,
+) -> Begun:
+    """Looks passages up, telling `watch` how far it is, then writes the run's header, or takes up the run to resume.
 
-    Raises KeyboardInterrupt where `stop` is set before the header is written: nothing has begun; see
-    `retrieval.find_passages`."""
+    Raises what `retrieval.find_passages` does, and KeyboardInterrupt where `stop` is set before there is a header."""
     suite = prepared.suite
     if options.batch and (suite.until or suite.race):
         raise SuiteError("'until' and 'race' decide after each block, so they can't go with --batch", suite.path)
@@ -77,9 +84,8 @@ def begin(prepared: Prepared, database: Database, options: RunOptions, stop: Eve
         oldest = recording.now() if options.fresh else oldest
     retrieving = Judging()
     if suite.retrieve:
-        engines = {alias: prepared.engines[alias] for alias in suite.retrieve["models"]}
-        room = Room(database, run, engines, budgets(prepared, database, run), stop=stop or Event())
-        prepared = replace(prepared, found=find_passages(suite, room, prepared.root, retrieving))
+        room = Room(database, run, prepared.engines, budgets(prepared, database, run), stop=stop or Event())
+        prepared = _looked_up(prepared, room, retrieving, partial(watch, retrieving))
     trials = [(p.trial, p.request.id) for block in prepared.blocks(seed, stop) for p in block]
     if stop is not None and stop.is_set():  # hundreds of thousands of trials take a while
         raise KeyboardInterrupt
@@ -96,6 +102,13 @@ def begin(prepared: Prepared, database: Database, options: RunOptions, stop: Eve
             header = {**_header(prepared, seed), "fresh": options.fresh}
             recording.start_run(connection, run, suite, plan, header)
     return Begun(run, seed, len(trials), oldest, prepared, retrieving)
+
+
+def _looked_up(prepared: Prepared, room: Room, retrieving: Judging, watch: Callable[[], None]) -> Prepared:
+    """With the passages of each case."""
+    suite = prepared.suite
+    room = replace(room, engines={alias: room.engines[alias] for alias in suite.retrieve["models"]})
+    return replace(prepared, found=find_passages(suite, room, prepared.root, retrieving, watch))
 
 
 def _header(prepared: Prepared, seed: int) -> dict[str, Json]:
@@ -118,6 +131,7 @@ def _header(prepared: Prepared, seed: int) -> dict[str, Json]:
         "suite": suite.text,
         "path": suite.path,
         "cases": len(suite.cases),
+        **({"expected_field": suite.expected_field} if suite.expected_field else {}),
         "repeats": suite.repeats,
         **({"shard": suite.shard} if suite.shard else {}),
         **({"budget": dict(suite.budget)} if suite.budget else {}),

@@ -43,6 +43,7 @@ class Progress:
     """How a run stands; one object, brought up to date in place."""
 
     run: str
+    """Empty while passages are looked up, before it is written down."""
     planned: int
     started: float = field(default_factory=time.monotonic)
     done: int = 0
@@ -93,7 +94,13 @@ def run_suite(
     """
     options = options or RunOptions()
     stop = stop or Event()
-    begun = begin(prepared, database, options, stop)
+    looking = Progress("", 0)
+
+    def look(retrieving: Judging) -> None:
+        looking.retrieving = retrieving
+        watch(looking)
+
+    begun = begin(prepared, database, options, stop, look)
     prepared = begun.prepared
     progress = Progress(begun.run, begun.planned, retrieving=begun.retrieving)
     going = _Going(prepared, database, progress, stop, watch, begun)

@@ -57,37 +57,40 @@ class Labelled:
         return self.probability is not None
 
 
-def draw(
-    database: Database, run: str, count: int, seed: int, scorer: str | None = None, against: str | None = None
-) -> list[dict[str, Json]]:
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What is drawn of a run for people to label."""
+
+    count: int = 100
+    """How many outputs, pairs or cases."""
+    seed: int = 0
+    """Which ones; the same seed draws the same cases of any run that has the same cases."""
+    scorer: str | None = None
+    """Only answers that it has scored."""
+    against: str | None = None
+    """Draw pairs: each answer with this variant's, in random order."""
+    cases: bool = False
+    """Draw cases, each with all its answers, one after the other: what paired differences need."""
+
+
+def draw(database: Database, run: str, sample: Sample) -> list[dict[str, Json]]:
     """Rows to label: a random sample of a run's answers without replacement, each with the probability with which it
-    was drawn. With `scorer`, of those that it has scored; with `against`, pairs with that variant's answers, in
-    random order. Raises UnknownName, UseError."""
-    rng = random.Random(seed)  # noqa: S311 - a sample, no secret
+    was drawn. Raises UnknownName, UseError."""
+    if sample.cases and sample.against is not None:
+        raise UseError("--cases draws single outputs, --against pairs; give one of the two")
+    rng = random.Random(sample.seed)  # noqa: S311 - a sample, no secret
     with database.read() as connection:
-        found, frame = _drawn_from(connection, run, scorer, against)
-        trials = [trial for trial, _, _ in frame]
-        chosen = set(rng.sample(trials, min(count, len(trials))))
-        drawn = _rows(connection, found.id, (scorer, against), frame, chosen, rng)
+        found, frame = _drawn_from(connection, run, sample)
+        units = sorted({case for _, case, _ in frame}) if sample.cases else [trial for trial, _, _ in frame]
+        order = rng.sample(units, min(sample.count, len(units)))
+        chosen = set(order)
+        trials = {trial for trial, case, _ in frame if (case if sample.cases else trial) in chosen}
+        drawn = _rows(connection, found.id, sample, frame, trials, rng)
     rng.shuffle(drawn)
-    about = {"probability": len(chosen) / len(frame), "of": len(frame), "drawn": len(drawn)}
-    return [{**row, **about, "seed": seed} for row in drawn]
-
-
-def draw_cases(database: Database, run: str, count: int, seed: int, scorer: str | None = None) -> list[dict[str, Json]]:
-    """As `draw`, but of so many cases all answers, one after the other: what paired differences need. The same seed
-    draws the same cases of any run that has the same cases. Raises UnknownName, UseError."""
-    rng = random.Random(seed)  # noqa: S311 - a sample, no secret
-    with database.read() as connection:
-        found, frame = _drawn_from(connection, run, scorer, None)
-        cases = sorted({case for _, case, _ in frame})
-        order = rng.sample(cases, min(count, len(cases)))
-        chosen = {trial for trial, case, _ in frame if case in set(order)}
-        drawn = _rows(connection, found.id, (scorer, None), frame, chosen, rng)
-    rng.shuffle(drawn)
-    drawn.sort(key=lambda row: order.index(row["case"]))
-    about = {"probability": len(order) / len(cases), "of": len(frame), "drawn": len(drawn)}
-    return [{**row, **about, "seed": seed} for row in drawn]
+    if sample.cases:
+        drawn.sort(key=lambda row: order.index(row["case"]))
+    about = {"probability": len(order) / len(units), "of": len(frame), "drawn": len(drawn)}
+    return [{**row, **about, "seed": sample.seed} for row in drawn]
 
 
 def frame_of(trials: Iterable[str]) -> str:
@@ -99,10 +102,9 @@ _Frame = list[tuple[str, str, str]]
 """(trial, case, variant) of all that can be drawn."""
 
 
-def _drawn_from(connection: Any, run: str, scorer: str | None, against: str | None) -> tuple[Run, _Frame]:
+def _drawn_from(connection: Any, run: str, sample: Sample) -> tuple[Run, _Frame]:
     found = runs.get_run(connection, run)
-    reference = None if against is None else find_reference(runs.run_variants(connection, found.id), against)
-    rows = _frame(runs.trial_rows(connection, found.id), scorer, reference)
+    rows = _frame(runs.trial_rows(connection, found.id), sample, runs.run_variants(connection, found.id))
     frame = [(row.trial_id, row.case_id, row.variant_id) for row, _ in rows]
     if not frame:
         raise UseError(f"run {found.id} has no answer to draw from; see 'workbench show {found.id}'")
@@ -110,30 +112,29 @@ def _drawn_from(connection: Any, run: str, scorer: str | None, against: str | No
 
 
 def _rows(
-    connection: Any, run: str, asked: tuple[str | None, str | None], frame: _Frame, chosen: set[str], rng: random.Random
+    connection: Any, run: str, sample: Sample, frame: _Frame, chosen: set[str], rng: random.Random
 ) -> list[dict[str, Json]]:
     """The rows of the trials that were drawn, in the order of the run."""
-    scorer, against = asked
     variants = {v.id: v for v in runs.run_variants(connection, run)}
-    reference = None if against is None else find_reference(list(variants.values()), against)
     frames = {name: frame_of(trial for trial, _, variant in frame if variant == name) for name in variants}
-    about = {"run": run, **({"scorer": scorer} if scorer else {})}
+    about = {"run": run, **({"scorer": sample.scorer} if sample.scorer else {})}
     return [
         {**_row(row, other, variants, rng), "frame": frames[row.variant_id], **about}
-        for row, other in _frame(runs.trial_rows(connection, run), scorer, reference)
+        for row, other in _frame(runs.trial_rows(connection, run), sample, list(variants.values()))
         if row.trial_id in chosen
     ]
 
 
 def _frame(
-    rows: Iterator[TrialRow], scorer: str | None, reference: str | None
+    rows: Iterator[TrialRow], sample: Sample, variants: Sequence[runs.VariantRow]
 ) -> Iterator[tuple[TrialRow, TrialRow | None]]:
     """The answers that can be drawn, each with the one that it is paired with."""
+    reference = None if sample.against is None else find_reference(variants, sample.against)
     for _, of_case in groupby(rows, key=lambda row: row.case_id):
         answered = [row for row in of_case if row.output is not None and not row.output.failure]
         others = {row.repeat: row for row in answered if row.variant_id == reference}
         for row in answered:
-            if scorer is not None and all(score.scorer != scorer for score in row.scores):
+            if sample.scorer is not None and all(score.scorer != sample.scorer for score in row.scores):
                 continue
             if reference is None:
                 yield row, None

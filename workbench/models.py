@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit, urlunsplit
 
 from workbench.engines.base import Engine, Measurable, Piece, Speed
-from workbench.errors import WorkbenchError
+from workbench.errors import FileError, SuiteError, UseError, WorkbenchError, named_first
 from workbench.records import Message, Model, Output, Request
 from workbench.registry import ENGINES
 
@@ -156,8 +157,22 @@ class _One:
 
 
 def _open(model: Model) -> Engine:
-    engine: Engine = ENGINES.get(model.engine)(with_price(model))
+    with _at_setting(model):
+        engine: Engine = ENGINES.get(model.engine)(with_price(model))
     return engine
+
+
+@contextmanager
+def _at_setting(model: Model) -> Iterator[None]:
+    """Gives an error of a model's settings the file and line of the first that it names, else those of the alias."""
+    try:
+        yield
+    except UseError as error:
+        if not model.places or (isinstance(error, FileError) and error.path is not None):
+            raise
+        message = str(error).removeprefix(f"model '{model.alias}': ")
+        name = next(iter(named_first(message, model.places)), "")
+        raise SuiteError(f"models.{model.alias}: {message}", *model.places[name]) from error
 
 
 def _asked(engine: Engine, alias: str) -> Output:
@@ -180,9 +195,10 @@ def _described(model: Model) -> dict[str, object]:
     known: dict[str, object] = {}
     reason = None
     try:
-        factory = ENGINES.get(model.engine)
-        # An engine whose opening is not free (it may fetch a file) tells what it knows by `preview`.
-        known = factory.preview(model) if hasattr(factory, "preview") else factory(model).describe()
+        with _at_setting(model):
+            factory = ENGINES.get(model.engine)
+            # An engine whose opening is not free (it may fetch a file) tells what it knows by `preview`.
+            known = factory.preview(model) if hasattr(factory, "preview") else factory(model).describe()
     except WorkbenchError as error:
         reason = str(error)
     settings = model.settings

@@ -17,7 +17,7 @@ from functools import partial
 from threading import Lock
 
 from workbench.define.prompt import render_prompt
-from workbench.engines.base import Engine, Piece
+from workbench.engines.base import Engine, Piece, check_known
 from workbench.engines.llama import lock
 from workbench.errors import UseError, WorkbenchError
 from workbench.models import open_models, with_price
@@ -214,7 +214,7 @@ def _planned(question: Question, key: str, engine: Engine) -> Request:
     """The request, with its id and seed; raises WorkbenchError for what the model can't be asked."""
     prompt, params = question.prompt, question.params
     variant = Variant(prompt.name, prompt.revision, question.model.alias, params, answer=question.answer)
-    engine.check_params(params)
+    check_known(engine, params)
     check_capabilities(variant, engine.capabilities)
     messages = render_prompt(prompt, question.inputs)
     sampling = {name: value for name, value in params.items() if name != "seed"}

@@ -17,7 +17,7 @@ from workbench.define.places import at_setting, in_file_of
 from workbench.define.prompt import render_prompt
 from workbench.define.sweep import blocks
 from workbench.define.template import render_value
-from workbench.engines.base import Engine
+from workbench.engines.base import Engine, check_known
 from workbench.errors import SuiteError, UseError
 from workbench.foresight import SHOWN, answers_to_time
 from workbench.judging import check_askable, compared_with, most_requests, split_scorers
@@ -270,7 +270,7 @@ def budgets(prepared: Prepared, database: Database, run: str) -> list[Budget]:
 def _check_variant(suite: Suite, variant: Variant, engine: Engine) -> None:
     """Raises UseError, with file and line, for a parameter or a form of answer that the model does not take."""
     try:
-        engine.check_params(variant.params)
+        check_known(engine, variant.params)
         check_capabilities(variant, engine.capabilities)
     except UseError as error:
         raise at_setting(error, suite, variant) from error

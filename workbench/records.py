@@ -1,9 +1,8 @@
-"""The plain records that every stage speaks, in the order in which the data flows.
-
+"""The plain records that every stage speaks, in the order in which the data flows:
 Message → Prompt → Case → Model → Variant → Trial → Request → Output → Score → Run
 
-All are frozen; none knows a stage. Identity is a hash of content in a canonical form, tagged with the
-scheme that made it (`content_id`), so that an id can be derived again and never depends on a position.
+All are frozen; none knows a stage. Identity is a hash of content, tagged with its scheme (`content_id`), so that an id
+can be derived again and never depends on a position.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ Json = Any
 """A JSON value: None, bool, int, float, str, list or dict of such."""
 
 EMPTY: Mapping[str, Json] = MappingProxyType({})
-
 STAGES = ("select", "prompt", "evaluate", "fine-tune", "ship")
 """The life-cycle stages a run can belong to, in their order."""
 
@@ -31,8 +29,7 @@ def canonical(value: Json) -> str:
 
 def content_id(scheme: str, value: Json) -> str:
     """An id of 128 bits of SHA-256 over the canonical form, tagged: `content_id("rq1", …)` → `rq1-5f…`."""
-    digest = hashlib.sha256(canonical([scheme, value]).encode()).hexdigest()
-    return f"{scheme}-{digest[:32]}"
+    return f"{scheme}-{hashlib.sha256(canonical([scheme, value]).encode()).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +142,7 @@ class Case:
     @property
     def key(self) -> str:
         """Content id of everything that can change a request or a score."""
-        history = [m.to_json() for m in self.messages]
-        return content_id("cs1", [dict(self.inputs), self.expected, history])
+        return content_id("cs1", [dict(self.inputs), self.expected, [m.to_json() for m in self.messages]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +156,8 @@ class Model:
     price: Mapping[str, float] | None = None
     """US dollars for a million tokens: `input`, `output`, `cached_input`, `batch_input`, …; None: unknown, not free."""
     limits: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    places: Mapping[str, tuple[str, int | None]] = field(default_factory=lambda: EMPTY, compare=False)
+    """File and line of each setting, and of the alias under ''; empty for a model that stands in no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +307,8 @@ class Suite:
     """By revision."""
     models: Mapping[str, Model]
     """By alias."""
+    expected_field: str | None = None
+    """The field of the rows that the suite names as the expected answer; an input, too."""
     repeats: int = 1
     seed: int = 0
     block: int = 16

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import regex
 
-from workbench.asking import Ask, Asker, Judging
+from workbench.asking import Ask, Asker, Judging, traced
 from workbench.define.retrieve import MOST_PASSAGES, PREFIX, WORDS, Passage, cut
 from workbench.define.template import render_value
 from workbench.engines.base import Engine
@@ -38,6 +38,7 @@ from workbench.scorers.semantic import EMBEDDING
 from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.retrieved import how_found
+from workbench.tracing import about_run
 
 Found = Mapping[tuple[str, str], list[Json]]
 """(how, case) → passages {id, document, text, score}, the best first, as many as any variant wants."""
@@ -99,16 +100,22 @@ def find_by_words(suite: Suite) -> Found:
     return _find(suite, _by_words)
 
 
-def find_passages(suite: Suite, room: Room, root: Path, judging: Judging) -> Found:
-    """Every variant's passages; asks for the embeddings that the store and the index lack.
+def find_passages(
+    suite: Suite, room: Room, root: Path, judging: Judging, watch: Callable[[], None] = lambda: None
+) -> Found:
+    """Every variant's passages; asks for the embeddings that the store and the index lack, and calls `watch` meanwhile.
 
     Raises EngineError where a text can't be embedded, WorkbenchError where a budget ended it, KeyboardInterrupt after a
     stop: what was embedded is kept."""
-    with Dispatcher(room.engines) as dispatcher:
-        asker = Asker(room, dispatcher, judging)
-        search = partial(_search, room.engines, root, partial(_ask_vectors, asker, room, judging))
-        found = _find(suite, search)
-    asker.close()
+    if not room.engines:
+        return find_by_words(suite)
+    title = f"retrieve {suite.name}", about_run(room.run, suite)
+    with traced(title, suite.models, room.engines, judging) as ended:
+        with Dispatcher(room.engines, ended=ended) as dispatcher:
+            asker = Asker(room, dispatcher, judging)
+            embed = partial(_ask_vectors, asker, room, judging, watch)
+            found = _find(suite, partial(_search, room.engines, root, embed))
+        asker.close()
     return found
 
 
@@ -229,7 +236,9 @@ def _rows(embeddings: Iterable[Sequence[float]]) -> Vectors:
     return np.array(list(embeddings), dtype=np.float32)
 
 
-def _ask_vectors(asker: Asker, room: Room, judging: Judging, alias: str, texts: Sequence[str]) -> Vectors:
+def _ask_vectors(
+    asker: Asker, room: Room, judging: Judging, watch: Callable[[], None], alias: str, texts: Sequence[str]
+) -> Vectors:
     """The texts' embeddings, asked as far as they are not in the store."""
     parts: dict[int, Vectors] = {}
 
@@ -245,7 +254,7 @@ def _ask_vectors(asker: Asker, room: Room, judging: Judging, alias: str, texts: 
         judging.made += len(some)
 
     judging.planned += len(texts)
-    asker.drive(partial(job, start) for start in range(0, len(texts), AT_ONCE))
+    asker.drive((partial(job, start) for start in range(0, len(texts), AT_ONCE)), watch)
     if judging.stopped_by:
         raise WorkbenchError(f"stopped before a limit, while passages were looked up: {judging.stopped_by}")
     if room.stop.is_set():

@@ -3,7 +3,7 @@
 Names are those of the semantic conventions for generative AI
 (https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-spans.md) and for test suites:
 
-    run SUITE | score RUN | collect RUN | calibrate RUBRIC     test.suite.*, workbench.*
+    run SUITE | retrieve SUITE | score RUN | collect RUN | calibrate RUBRIC     test.suite.*, workbench.*
     └ chat MODEL  (one a request)                              gen_ai.*, server.*, error.type
 
 A try in the playground is a span by itself. What a dispatcher asks (trials, judges, what is asked again to measure

@@ -20,10 +20,9 @@ from workbench.calibrate import (
     write_licence,
 )
 from workbench.cli.session import Session, emit
-from workbench.define.yamlfile import parse_yaml
-from workbench.errors import UseError
+from workbench.define.yamlfile import parse_value
 from workbench.estimates import people_estimates
-from workbench.labelling import draw, draw_cases, write_labels
+from workbench.labelling import Sample, draw, write_labels
 from workbench.records import Json
 from workbench.store import runs as stored
 from workbench.store.database import Database
@@ -90,17 +89,9 @@ def judge() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Which ones are drawn.")
 @click.option("--out", metavar="FILE", help="In the project; default: evals/labels/RUN.jsonl.")
 @click.pass_obj
-def sample(
-    session: Session, run: str, count: int, scorer: str | None, against: str | None, cases: bool, seed: int,
-    out: str | None,
-) -> None:  # fmt: skip
+def sample(session: Session, /, run: str, out: str | None, **asked: Any) -> None:
     """Draw outputs of RUN at random, for people to fill in each row's `label`."""
-    if cases and against is not None:
-        raise UseError("--cases draws single outputs, --against pairs; give one of the two")
-    if cases:
-        rows = draw_cases(session.database(), run, count, seed, scorer)
-    else:
-        rows = draw(session.database(), run, count, seed, scorer, against)
+    rows = draw(session.database(), run, Sample(**asked))
     name = out or f"evals/labels/{rows[0]['run']}.jsonl"
     write_labels(session.project.root, name, rows)
     click.echo(name)
@@ -122,7 +113,7 @@ def calibrate_command(session: Session, /, rubric: str, labels: str, model: str,
     """Measure how the judge ALIAS agrees by RUBRIC with people's labels; write a licence if it is above the bar."""
     settings: dict[str, Json] = {"explain": True} if options["explain"] else {}
     if options["scale"]:
-        settings["scale"] = parse_yaml(f"scale: {options['scale']}", "--scale").data["scale"]
+        settings["scale"] = parse_value(options["scale"], "--scale")
     wanted = Wanted(rubric, model, PurePath(labels).as_posix(), settings, options["days"])
     root = session.project.root
     made = calibrate(root, wanted, session.database(), session.project.budget)

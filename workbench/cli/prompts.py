@@ -14,7 +14,7 @@ from workbench.cli.session import Session, emit
 from workbench.define.library import diff
 from workbench.define.lint import lint_prompt
 from workbench.define.prompt import render_prompt
-from workbench.define.yamlfile import parse_yaml
+from workbench.define.yamlfile import parse_value
 from workbench.errors import DataError, SuiteError, UnknownName, UseError
 from workbench.records import Input, Json, Prompt
 from workbench.store.prompts import history
@@ -259,7 +259,7 @@ def _set_values(prompt: Prompt, settings: Sequence[str]) -> dict[str, Json]:
 
 def _value(text: str) -> Json:
     try:
-        return parse_yaml(f"value: {text}", "--set").data["value"]
+        return parse_value(text, "--set")
     except SuiteError:
         return text
 

@@ -27,7 +27,7 @@ from workbench.cli.show import print_grid
 from workbench.define.changed import changed_suites
 from workbench.define.shards import Shard, parse_shard, take_shard
 from workbench.define.suite import Overrides, load_suite, suite_names
-from workbench.define.yamlfile import parse_yaml
+from workbench.define.yamlfile import parse_value
 from workbench.errors import UseError, WorkbenchError
 from workbench.evaluate import Progress, run_suite
 from workbench.prepare import Plan, Prepared, plan_suite, prepare_suite
@@ -133,7 +133,7 @@ def first_of(codes: Sequence[int]) -> int:
 
 def _value(name: str, text: str) -> Any:
     """What a suite would read the text as. Raises SuiteError."""
-    return parse_yaml(f"value: {text}", f"--set {name}").data["value"]
+    return parse_value(text, f"--set {name}")
 
 
 def _once(session: Session, name: str, overrides: Overrides, settings: Settings) -> int:
@@ -183,7 +183,7 @@ def _run(prepared: Prepared, database: Database, settings: Settings, errors: Con
         latest: list[Progress] = []
 
         def watch(progress: Progress) -> None:
-            latest[:] = [progress]
+            latest[:] = [progress] if progress.run else []
             if not settings.quiet:
                 live(progress)
 

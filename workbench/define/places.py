@@ -16,13 +16,13 @@ _FORMS = ("answer", "logprobs")
 
 
 def at_setting(error: UseError, suite: Suite, variant: Variant) -> UseError:
-    """The error of a variant's parameter or form of answer, with file and line of the first setting that its message
-    names: in the suite, or in the prompt whose own it is. As it is where that stands in neither (`--set`)."""
+    """The error of a variant's parameter or form of answer, with file and line of the setting that its message names
+    first: in the suite, or in the prompt whose own it is. As it is where that stands in neither (`--set`)."""
     if (isinstance(error, FileError) and error.path is not None) or not suite.text:
         return error
     message, prompt = str(error), suite.prompts[variant.revision]
     located = parse_yaml(suite.text, suite.path or suite.name)
-    for name in named_first(message, [*variant.params, *_FORMS]):
+    for name in named_first(message, [*variant.params, *_FORMS])[:1]:
         for place in _places(located, variant.model, name):
             return SuiteError(message, located.path, located.line(place))
         if name in prompt.options and prompt.path is not None:

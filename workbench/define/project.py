@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from workbench.define.yamlfile import Located, Strict, read_yaml, validate
+from workbench.define.yamlfile import KeyPath, Located, Strict, read_yaml, validate
 from workbench.errors import ModelError, SuiteError, UnknownName, UseError
 from workbench.records import EMPTY, Json, Model
 
@@ -314,7 +314,16 @@ def _named(alias: str, model: ModelFile, root: Path, located: Located) -> Model:
             raise SuiteError(f"models.{alias} needs a model: the provider's name of it")
         if model.engine in ("python", "langchain") and model.path is None and "object" not in model.options:
             raise SuiteError(f"models.{alias} needs a path, FILE.py:NAME, or options: {{object: package.module:NAME}}")
-        return model.model_of(alias, root)
+        return replace(model.model_of(alias, root), places=_places(located, alias))
+
+
+def _places(located: Located, alias: str) -> dict[str, tuple[str, int | None]]:
+    """`records.Model.places`."""
+    at: KeyPath = ("models", alias)
+    data = located.data["models"][alias]
+    own = {name: (*at, name) for name in data}
+    inner = {name: (*at, part, name) for part in ("limits", "options") for name in data.get(part) or {}}
+    return {name: (located.path, located.line(place)) for name, place in {"": at, **own, **inner}.items()}
 
 
 def _inside(file: str, root: Path) -> str:

@@ -19,9 +19,9 @@ from workbench.define.places import in_file
 from workbench.define.project import Project
 from workbench.define.retrieve import as_given, load_retrieval
 from workbench.define.suite_checks import check_inputs, check_templates
-from workbench.define.suite_file import Answer, ModelEntry, ModelUse, Race, SuiteFile
+from workbench.define.suite_file import Answer, CasesFile, ModelEntry, ModelUse, Race, SuiteFile
 from workbench.define.sweep import as_list, make_variants, select
-from workbench.define.yamlfile import Located, parse_yaml, read_yaml, validate
+from workbench.define.yamlfile import Located, parse_value, read_yaml, shown_value, validate
 from workbench.errors import SuiteError, UnknownName
 from workbench.records import EMPTY, Json, Model, Prompt, ScorerSpec, Suite, Variant, canonical
 
@@ -81,6 +81,7 @@ def load_suite(
         scorers=scorers,
         prompts=used,
         models={v.model: models[v.model] for v in kept},
+        expected_field=file.cases.expected if isinstance(file.cases, CasesFile) else None,
         repeats=asked.repeats or file.repeats or project.defaults.repeats,
         seed=file.seed if asked.seed is None else asked.seed,
         block=file.block,
@@ -106,7 +107,8 @@ def load_scorers(text: str, project: Project, known: Collection[str]) -> tuple[S
     if text.endswith(ENDINGS):
         located = _read(find_suite(text, project), project)
     else:
-        located = parse_yaml(f"{{cases: [{{}}], scorers: [{text if ':' not in text else '{' + text + '}'}]}}", "--with")
+        entry = parse_value(text, "--with", entry=True)
+        located = Located({"cases": [{}], "scorers": [entry]}, {}, text, f"--with {shown_value(text)}")
     return tuple(_scorers(validate(SuiteFile, located), project, located, known))
 
 

@@ -127,6 +127,17 @@ def parse_yaml(text: str, shown: str) -> Located:
     return Located(data, lines, text, shown)
 
 
+def parse_value(text: str, about: str, *, entry: bool = False) -> Json:
+    """A value that stands in no file, read as after `key: `, or with `entry` as in a list, where a mapping needs no
+    braces. Raises SuiteError, which says what the text is `about` and shows it."""
+    inside = text.replace("\n", "\n  ")
+    try:
+        value = parse_yaml(f"value:\n- {inside}" if entry else f"value: {inside}", about).data["value"]
+    except SuiteError as error:
+        raise SuiteError(f"{about} {shown_value(text)}: {error.message}") from error
+    return value[0] if entry else value
+
+
 def validate(model: type[M], located: Located) -> M:
     """The file's data as a model; raises SuiteError for what stands first, saying how much more is wrong."""
     try:
@@ -192,6 +203,8 @@ def write_yaml(data: Json, *, flow: bool | None = None) -> str:
 _PROBLEMS = {
     "that cannot start any token": "a tab can't indent YAML; use spaces",
     "could not find expected ':'": "this is neither a key nor a value; a key ends with ': '",
+    "'<stream end>'": "not valid YAML: a '[' or '{' is not closed",
+    "unexpected end of stream": "not valid YAML: a quotation mark is not closed",
 }
 
 
@@ -302,12 +315,12 @@ def _explain(detail: ErrorDetails, located: Located) -> tuple[int | None, str]:
     if kind == "value_error":
         return line, f"{name} {context['error']}".strip()
     if kind == "literal_error":
-        return line, f"{name} must be {context['expected']}, not {_show(detail['input'])}"
+        return line, f"{name} must be {context['expected']}, not {shown_value(detail['input'])}"
     wanted = _WANTED.get(kind)
     if wanted is None:
         message = detail["msg"].replace("Input should", "must").replace("should", "must")
-        return line, f"{name} {message[:1].lower() + message[1:]}, not {_show(detail['input'])}".strip()
-    return line, f"{name} must be {wanted}, not {_show(detail['input'])}".strip()
+        return line, f"{name} {message[:1].lower() + message[1:]}, not {shown_value(detail['input'])}".strip()
+    return line, f"{name} must be {wanted}, not {shown_value(detail['input'])}".strip()
 
 
 def _place(loc: tuple[int | str, ...], data: Json, missing: bool) -> KeyPath:
@@ -320,7 +333,8 @@ def _place(loc: tuple[int | str, ...], data: Json, missing: bool) -> KeyPath:
     return (*at, loc[-1]) if missing else tuple(at)
 
 
-def _show(value: Json) -> str:
+def shown_value(value: Json) -> str:
+    """How a message shows a value: a text in quotes, cut where it is long."""
     if isinstance(value, (dict, list)):
         return "a mapping" if isinstance(value, dict) else "a list"
     if isinstance(value, str):

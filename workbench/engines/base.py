@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO, Any, Literal, Protocol, runtime_checkable
 
+from workbench.errors import ModelError, suggest
 from workbench.records import Failure, Json, Model, Output, Request
 
 
@@ -81,7 +82,8 @@ class Engine(Protocol):
         """What makes two models the same: enters the request id."""
 
     def check_params(self, params: Mapping[str, Json]) -> None:
-        """Raises ModelError for a sampling parameter that the model does not know or can't take."""
+        """Raises ModelError for a sampling parameter that the model can't take. What `capabilities.params` does not
+        name is refused by `check_known`; an engine that has better words for it may do so before."""
 
     def generate(self, requests: Requests) -> Iterator[Piece | Output]:
         """Answers until `requests.closed` and nothing is alive. A request that fails is an Output with a
@@ -99,6 +101,16 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Gives back memory and connections; `generate` may be called again and opens anew."""
+
+
+def check_known(engine: Engine, params: Mapping[str, Json]) -> None:
+    """Raises ModelError for a sampling parameter that the engine can't take, or does not have among those that it
+    declares; an engine that declares none takes any name."""
+    engine.check_params(params)
+    known = engine.capabilities.params
+    for name in params:
+        if known is not None and name not in known:
+            raise ModelError(f"unknown parameter '{name}'{suggest(name, known)}")
 
 
 def estimated_tokens(request: Request) -> int:

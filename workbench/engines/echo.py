@@ -28,6 +28,16 @@ from workbench.engines.price import cost
 from workbench.errors import ModelError, suggest
 from workbench.records import Json, Model, Output, Request, content_id
 
+PARAMS = frozenset((
+    "max_tokens", "temperature", "stop", "seed",  # read here
+    "top_k", "top_p", "min_p", "min_keep", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold",
+    "dynatemp_range", "dynatemp_exponent", "repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty",
+    "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers", "samplers",
+    "mirostat", "mirostat_tau", "mirostat_eta", "logit_bias", "ignore_eos",
+    "repetition_penalty", "reasoning_effort", "verbosity", "tool_choice", "parallel_tool_calls", "response_format",
+    "max_completion_tokens", "service_tier", "user", "lora",
+))  # fmt: skip
+"""Echo stands in for other models, so it takes what they take; all but the first four mean nothing to it."""
 _SETTINGS = ("answers", "delay", "tokens_per_second", "fail", "fail_first", "rest")
 """`rest` is what follows the colon in `echo:…`: a name to tell two echoes apart."""
 _WORD = re.compile(r"\s*\S+")
@@ -49,7 +59,7 @@ class EchoEngine:
     """Raises ModelError for settings of the wrong form."""
 
     in_process = False
-    capabilities = Capabilities(raw=True, seeds=True, repeatable=True, exact=True)
+    capabilities = Capabilities(raw=True, seeds=True, repeatable=True, exact=True, params=PARAMS)
 
     def __init__(self, model: Model) -> None:
         settings = model.settings
@@ -70,7 +80,7 @@ class EchoEngine:
         return content_id("echo", [answers, self._model.settings.get("rest")])
 
     def check_params(self, params: Mapping[str, Json]) -> None:
-        """Reads `max_tokens`, `stop`, `temperature` and `seed`; any other is taken and means nothing."""
+        """Looks at `max_tokens`, `stop`, `temperature` and `seed`; the values of others mean nothing."""
         for name, kinds in (("max_tokens", int), ("temperature", (int, float)), ("seed", int)):
             value = params.get(name, 0)
             if isinstance(value, bool) or not isinstance(value, kinds):

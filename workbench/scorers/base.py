@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol
 
-from workbench.engines.base import Engine
+from workbench.engines.base import Engine, check_known
 from workbench.errors import ScorerError, UseError
 from workbench.records import Case, Json, Judgement, Kind, Message, Output, Request, canonical
 
@@ -199,7 +199,7 @@ class ByOneModel(ByRubric):
         """Raises UseError where there is no model to ask, for its parameters, or for a rubric that shows nothing."""
         if self.desk is None:
             raise UseError("asks a model, which is not possible here")
-        self.desk.engine(self.model).check_params(self._params)
+        check_known(self.desk.engine(self.model), self._params)
         what, name = self.shows
         if name not in self._rubric.defaults:
             raise UseError(f"rubric '{self.rubric}' shows no {what}: it does not use '{name}'")

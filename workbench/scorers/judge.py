@@ -13,6 +13,7 @@ from functools import cached_property
 from statistics import median
 from typing import Any, ClassVar
 
+from workbench.engines.base import check_known
 from workbench.errors import ScorerError, UseError, suggest
 from workbench.records import Json, Judgement, Kind, Output, Request
 from workbench.scorers.base import DESK, Answered, ByRubric, Desk, judged, passed, quote, references
@@ -63,7 +64,7 @@ class Judge(ByRubric):
             raise UseError("names a judge twice, who would say the same again")
         self._check_scale()
         for alias in self.models:
-            self.desk.engine(alias).check_params(self._params)
+            check_known(self.desk.engine(alias), self._params)
         if not self._rubric.defaults.keys() & (PAIR | {"output"}):
             raise UseError(f"rubric '{self.rubric}' shows no answer: it uses neither 'output' nor 'first' and 'second'")
 

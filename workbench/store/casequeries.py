@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from workbench.errors import UnknownName
 from workbench.records import Json, Kind
 from workbench.store import database as db
-from workbench.store.runs import is_counted, run_scorers
+from workbench.store.runs import is_counted, run_header, run_scorers
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class CaseRow:
     cluster: str | None
     tags: tuple[str, ...]
     inputs: Mapping[str, Json]
+    """Without the field that the suite names as the expected answer."""
     expected: Json
     asked: bool
     """At least one of its trials has an output."""
@@ -46,9 +47,18 @@ def case_rows(connection: sa.Connection, run: str) -> list[CaseRow]:
     c, t = db.cases.c, db.trials.c
     answered = sa.select(t.case).where(t.run == run, t.output.is_not(None)).distinct()
     asked = set(connection.execute(answered).scalars())
+    answer = run_header(connection, run).get("expected_field")
     query = sa.select(c.id, c.cluster, c.tags, c.inputs, c.expected, c.quarantined).where(c.run == run)
     return [
-        CaseRow(row.id, row.cluster, tuple(row.tags), row.inputs, row.expected, row.id in asked, bool(row.quarantined))
+        CaseRow(
+            row.id,
+            row.cluster,
+            tuple(row.tags),
+            {name: value for name, value in row.inputs.items() if name != answer},
+            row.expected,
+            row.id in asked,
+            bool(row.quarantined),
+        )
         for row in connection.execute(query.order_by(c.position))
     ]
 

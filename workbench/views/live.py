@@ -23,12 +23,18 @@ MOST_ROWS = 24
 
 
 class Judged(Protocol):
-    """How far scorers that ask models are (`asking.Judging`)."""
+    """How far scorers that ask models, or the embedding of texts, are (`asking.Judging`)."""
 
     @property
     def planned(self) -> int: ...
     @property
     def done(self) -> int: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def reused(self) -> int: ...
+    @property
+    def cost(self) -> float: ...
 
 
 class Standing(Protocol):
@@ -50,6 +56,8 @@ class Standing(Protocol):
     def seconds(self) -> float: ...
     @property
     def judging(self) -> Judged: ...
+    @property
+    def retrieving(self) -> Judged: ...
     @property
     def tally(self) -> Mapping[tuple[str, str], tuple[float, int]]: ...
 
@@ -76,7 +84,8 @@ class LiveView:
     def __call__(self, standing: Standing) -> None:
         now = time.monotonic()
         if self._live:
-            if now - self._shown > 0.1 or standing.done == standing.planned:
+            done, planned = _how_far(standing)
+            if now - self._shown > 0.1 or done == planned:
                 self._shown = now
                 self._live.update(self._drawn(standing), refresh=True)
         elif now - self._shown > LINE_EVERY_SECONDS:
@@ -84,7 +93,8 @@ class LiveView:
             self._console.print(standing_line(standing), markup=False, highlight=False, soft_wrap=True)
 
     def _drawn(self, standing: Standing) -> Group:
-        bar = ProgressBar(total=max(1, standing.planned), completed=standing.done, width=40)
+        done, planned = _how_far(standing)
+        bar = ProgressBar(total=max(1, planned), completed=done, width=40)
         line = Text(standing_line(standing))
         return Group(bar, line, self._scores(standing)) if standing.tally else Group(bar, line)
 
@@ -99,15 +109,13 @@ class LiveView:
 
 
 def standing_line(standing: Standing) -> str:
-    """`312/960 trials · 40 reused · 18.4/s · 0:35 left · 2 failed · $0.0123`."""
-    asked = standing.done - standing.reused
-    rate = asked / standing.seconds if standing.seconds else 0.0
-    parts = [f"{standing.done}/{standing.planned} trials"]
-    if standing.reused:
-        parts.append(f"{standing.reused} reused")
-    if rate:
-        minutes, seconds = divmod(round((standing.planned - standing.done) / rate), 60)
-        parts += [f"{rate:.1f}/s", f"{minutes}:{seconds:02} left"]
+    """`312/960 trials · 40 reused · 18.4/s · 0:35 left · 2 failed · $0.0123`; while passages are looked up
+    `128/267 texts embedded · …`."""
+    if not standing.planned and standing.retrieving.planned:
+        told = standing.retrieving
+        cost = [f"${told.cost:.4f}"] if told.cost else []
+        return " · ".join([*_pace(_how_far(standing), told.reused, standing.seconds, "texts embedded"), *cost])
+    parts = _pace(_how_far(standing), standing.reused, standing.seconds, "trials")
     if standing.judging.planned:
         parts.append(f"{standing.judging.done}/{standing.judging.planned} judged")
     if standing.failed:
@@ -117,6 +125,24 @@ def standing_line(standing: Standing) -> str:
     if standing.unpriced:
         parts.append(f"{standing.unpriced} answers of unknown price")
     return " · ".join(parts)
+
+
+def _how_far(standing: Standing) -> tuple[int, int]:
+    """What is done, of how much: of the trials, or before there are any of the texts to embed."""
+    told = standing.retrieving
+    if standing.planned or not told.planned:
+        return standing.done, standing.planned
+    return min(told.requests + told.reused, told.planned), told.planned
+
+
+def _pace(how_far: tuple[int, int], reused: int, seconds: float, what: str) -> list[str]:
+    done, planned = how_far
+    rate = max(done - reused, 0) / seconds if seconds else 0.0
+    parts = [f"{done}/{planned} {what}", *([f"{reused} reused"] if reused else [])]
+    if rate:
+        minutes, left = divmod(round((planned - done) / rate), 60)
+        parts += [f"{rate:.1f}/s", f"{minutes}:{left:02} left"]
+    return parts
 
 
 def _mean(tally: tuple[float, int] | None) -> str:

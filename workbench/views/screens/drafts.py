@@ -22,8 +22,8 @@ from workbench.define.library import Library
 from workbench.define.project import Project
 from workbench.define.suite import find_suite, suite_names
 from workbench.define.suite_file import SuiteFile
-from workbench.define.yamlfile import parse_yaml, read_yaml, validate
-from workbench.errors import SuiteError, WorkbenchError
+from workbench.define.yamlfile import parse_value, read_yaml, validate
+from workbench.errors import WorkbenchError
 from workbench.records import Case, Input, Json, Prompt
 from workbench.views import format as f
 from workbench.views.screens.kept import Copy, keep, let_go, take_up, tell
@@ -205,7 +205,7 @@ def _typed(project: Project, declared: Mapping[str, Input]) -> dict[str, Json]:
     for name, asked in declared.items():
         as_it_is = asked.type in ("string", "any")
         if texts[name] or (asked.required and asked.default is None and as_it_is):
-            values[name] = texts[name] if as_it_is else _parsed(name, texts[name])
+            values[name] = texts[name] if as_it_is else parse_value(texts[name], f"input '{name}'")
     return values
 
 
@@ -224,13 +224,6 @@ def _typed_one(name: str, asked: Input, typed: dict[str, str]) -> str:
     told = literal(asked.description) if asked.description else None
     st.text_area(f"{name}{note}", key=key, height=LINE, on_change=written, help=told)
     return str(st.session_state[key])
-
-
-def _parsed(name: str, text: str) -> Json:
-    try:
-        return parse_yaml(f"value: {text}", f"input '{name}'").data["value"]
-    except SuiteError as error:
-        raise SuiteError(f"input '{name}': {error.message}") from error
 
 
 def as_text(value: Json) -> str:

@@ -85,7 +85,7 @@ def test_it_renders_while_one_writes_and_saves_with_a_message(root: Path) -> Non
     app = page(prompt="hello")
     app.text_area[0].set_value(HELLO.replace("Hello", "Good day")).run()
     assert "Good day Ann" in texts(app) and (root / "prompts/hello.prompty").read_text() == HELLO
-    assert "changed, not saved" in [c.value for c in app.caption]
+    assert "changed, not saved; kept as a draft" in [c.value for c in app.caption]
     by_label(app.text_input, "Message").set_value("politer")
     by_label(app.button, "Save").click().run()
     assert not app.exception and "saved as revision" in said(app)

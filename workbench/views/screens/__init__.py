@@ -11,6 +11,7 @@ from workbench.views.screens import compare, journey, judge, models, playground,
 from workbench.views.screens.access import may_show
 from workbench.views.screens.page import SCREENS
 from workbench.views.screens.sidebar import sidebar
+from workbench.views.screens.typed import send_while_typing
 
 PAGES = {
     "journey": ("Journey", journey.show),
@@ -34,13 +35,21 @@ STYLE = """<style>
 .words del { background: rgba(213, 94, 0, .18) }
 [data-testid=stCaptionContainer] { opacity: .85 !important }
 [data-testid=stMarkdownContainer] code { color: inherit !important }
-[data-testid=stMultiSelect] [data-tag] { background: #2f6690 !important }
+[data-testid=stMultiSelect] [data-tag] { background: #2f6690 !important; height: auto; max-width: 100% }
+[data-testid=stMultiSelect] [data-tag] > span { white-space: normal; overflow-wrap: anywhere }
+[data-testid=stMultiSelect] [role=group]:has(> [data-testid=stMultiSelectTagsContainer]) {
+ height: auto; max-height: none }
+[data-testid=stMultiSelectTagsContainer] {
+ height: auto; max-height: 20rem; flex-wrap: wrap; overflow: hidden auto; mask-image: none }
+.st-key-tree button { justify-content: start; text-align: start }
+.st-key-tree code { font: inherit; padding: 0; background: none }
 [data-testid^=stBaseButton-primary]:not(:disabled) { background: #2f6690 !important; border-color: #2f6690 !important }
 [data-testid=stMultiSelect] [data-tag] * { color: white !important }
 button kbd { color: inherit !important; opacity: 1 !important }
 </style>"""
 """Ours, and constant: less air above the title; words that differ (`board.diff_html`) and foreign Markdown, never wider
-than their place; and those of Streamlit's colours that are too pale to read."""
+than their place; those of Streamlit's colours that are too pale to read; chosen names whole, on as many lines as they
+take; and the names of prompts in one column."""
 
 
 def show() -> None:
@@ -55,5 +64,6 @@ def show() -> None:
     st.session_state[SCREENS] = pages
     chosen = st.navigation(list(pages.values()))
     st.html(STYLE)
+    send_while_typing()
     sidebar()
     chosen.run()

@@ -28,6 +28,7 @@ from workbench.records import Case, Input, Json, Prompt
 from workbench.views import format as f
 from workbench.views.screens.kept import Copy, keep, let_go, take_up, tell
 from workbench.views.screens.page import choose, go_to, literal, plain_text
+from workbench.views.screens.typed import DRAFT, fill_field
 
 TYPED = "typed"
 """In place of a suite's name: the inputs are typed here."""
@@ -101,8 +102,8 @@ def forget_draft(project: Project, name: str) -> None:
 def draft_area(project: Project, library: Library, name: str, height: int) -> Draft:
     """The text area of a prompt, with a warning where its file was changed by someone else."""
     draft = draft_of(project, library, name)
-    key = f"text of {name}"
-    st.session_state[key] = draft.text
+    key = f"{DRAFT}text of {name}"
+    fill_field(key, draft.text)
 
     def written() -> None:
         draft.text = st.session_state[key]
@@ -212,8 +213,8 @@ def _typed(project: Project, declared: Mapping[str, Input]) -> dict[str, Json]:
 def _typed_one(name: str, asked: Input, typed: dict[str, str]) -> str:
     """The field of one input, and what stands in it: what was typed, else the example or the default."""
     given = asked.example if asked.example is not None else asked.default
-    first, key = "" if given is None else as_text(given), f"input {name}"
-    st.session_state[key] = typed.get(name, first)
+    first, key = "" if given is None else as_text(given), f"{DRAFT}input {name}"
+    fill_field(key, typed.get(name, first))
 
     def written() -> None:
         typed[name] = st.session_state[key]

@@ -33,6 +33,12 @@ class Copy:
     trouble: str = ""
     """Why the draft can't be kept."""
 
+    @property
+    def told(self) -> str:
+        """What becomes of a draft that is not saved, for a line beside it."""
+        kept = self.kept is not None and self.other is None and not self.trouble
+        return "not saved; kept as a draft" if kept else "not saved"
+
 
 def take_up(project: Project, kind: DraftKind, name: str) -> Copy:
     """The copy of what is kept, for a window that has no draft yet: `kept` is its text, or None."""

@@ -124,9 +124,13 @@ def _prompts(project: Project, library: Library, names: Sequence[str]) -> list[P
     prompts = []
     for name in names:
         draft = draft_of(project, library, name)
-        changed = " (changed, not saved)" if draft.changed else ""
-        with st.expander(f"Text of {literal(name)}{changed}", expanded=bool(draft.copy.restored or draft.copy.other)):
+        opened: set[str] = st.session_state.setdefault("opened texts", set())
+        if draft.changed or draft.copy.other:
+            opened.add(name)  # and it stays so: an expander whose label or state is another closes under one's hands
+        with st.expander(f"Text of {literal(name)}", expanded=name in opened):
             draft_area(project, library, name, 260)
+            if draft.changed:
+                st.caption(f"changed, {draft.copy.told}")
         prompts.append(library.draft(name, draft.text))
     return prompts
 

@@ -73,10 +73,11 @@ def show() -> None:
             st.info("No prompt yet. Name one here; it becomes a file in `prompts/`.")
             _new_prompt(project, library)
             return
-        tree, page = st.columns([1, 4], gap="medium")
+        tree, page = st.columns([1, 3], gap="medium")
         chosen = st.query_params.get("prompt", names[0])
         with tree:
-            _tree(names, chosen)
+            with st.container(key="tree"):
+                _tree(names, chosen)
             with st.popover("New prompt", width="stretch"):
                 _new_prompt(project, library)
         with page, errors_shown():
@@ -166,7 +167,7 @@ def _save_form(project: Project, library: Library, name: str, draft: Draft) -> N
         help="Writes the file and records the revision with its message",
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption("changed, not saved" if draft.changed else "as saved", width="content")
+        st.caption(f"changed, {draft.copy.told}" if draft.changed else "as saved", width="content")
         if draft.changed and not draft.copy.restored:
             st.button("Discard", key=f"discard {name}", type="tertiary", on_click=forget_draft, args=(project, name))
 

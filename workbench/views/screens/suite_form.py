@@ -24,6 +24,7 @@ from workbench.registry import SCORERS
 from workbench.views import format as f
 from workbench.views.screens.drafts import as_text
 from workbench.views.screens.page import exports, literal
+from workbench.views.screens.typed import PAUSE
 from workbench.views.write import markdown_text
 
 DATA_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -199,10 +200,10 @@ def _settings(given: ScorerFields, key: str) -> ScorerFields:
     found = {}
     for i, (name, default) in enumerate(labels.items()):
         found[name] = places[i % 3].text_input(
-            name, told.get(name, ""), placeholder=default, key=f"setting {name} {key}"
+            name, told.get(name, ""), placeholder=default, key=f"setting {name} {key}", live=PAUSE
         )
     name = places[len(labels) % 3].text_input(
-        "name in this suite", given.name, placeholder=given.scorer, key=f"name {key}"
+        "name in this suite", given.name, placeholder=given.scorer, key=f"name {key}", live=PAUSE
     )
     order = [*told, *(name for name in labels if name not in told)]
     return replace(given, name=name, settings=tuple((n, found[n]) for n in order if found[n].strip()))
@@ -230,12 +231,17 @@ def _bounds(form: SuiteForm, version: str) -> SuiteForm:
         )  # fmt: skip
         columns = ("about", "rule", "bound", "more")
         gates = tuple(GateFields(*(str(row.get(name) or "") for name in columns)) for row in edited)
+        gates = tuple(gate for gate in gates if gate != GateFields("", "", ""))
+        if gates:
+            exports(lambda: [{name: getattr(gate, name) for name in columns} for gate in gates], "gates", "Gates")
         left, right = st.columns(2)
         cost = left.number_input(
             "Budget in US dollars", 0.0, None, form.cost, placeholder="no limit", key=f"cost {version}"
         )
-        time = right.text_input("Budget of time", form.time, placeholder="no limit; such as 30m", key=f"time {version}")
-    return replace(form, gates=tuple(g for g in gates if g != GateFields("", "", "")), cost=cost or None, time=time)
+        time = right.text_input(
+            "Budget of time", form.time, placeholder="no limit; such as 30m", key=f"time {version}", live=PAUSE
+        )
+    return replace(form, gates=gates, cost=cost or None, time=time)
 
 
 def _pairs(
@@ -250,7 +256,10 @@ def _pairs(
         column_config={name: st.column_config.TextColumn() for name in names},
     )  # fmt: skip
     pairs = [(str(row.get(first) or "").strip(), str(row.get(second) or "")) for row in edited]
-    return tuple((name, text) for name, text in pairs if name)
+    named = tuple((name, text) for name, text in pairs if name)
+    if named:
+        exports(lambda: [dict(zip(names, pair, strict=True)) for pair in named], f"{first}s", label)
+    return named
 
 
 def data_files(project: Project) -> list[str]:

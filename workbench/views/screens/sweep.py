@@ -52,6 +52,7 @@ from workbench.views.screens.page import (
 )
 from workbench.views.screens.suite_form import suite_fields
 from workbench.views.screens.sweep_jobs import jobs_panel
+from workbench.views.screens.typed import DRAFT, PAUSE
 
 NEW_SUITE = "*"
 """Stands in the address for a suite that has no file yet; no suite can be named so."""
@@ -108,7 +109,7 @@ def _editor(project: Project) -> None:
         how = choose("Edit as", "edit", {"form": "form", "yaml": "YAML"}, "form")
     if chosen == NEW_SUITE:
         st.session_state.setdefault("new suite", draft.name)
-        name = st.text_input("Name of the new suite", placeholder="sentiment", key="new suite")
+        name = st.text_input("Name of the new suite", placeholder="sentiment", key="new suite", live=PAUSE)
         draft.name = name.strip()
     try:
         draft.problem = ""
@@ -173,7 +174,7 @@ def _fresh() -> int:
 def _edit(project: Project, draft: Draft, how: str) -> None:
     """The fields or the text; what stands in them is the draft's text afterwards."""
     if how == "yaml":
-        key = f"yaml {draft.version}"
+        key = f"{DRAFT}yaml {draft.version}"
         st.session_state.setdefault(key, draft.text)
         height = min(900, 60 + 24 * (draft.text.count("\n") + 2))
         draft.text = st.text_area("YAML", height=height, key=key, label_visibility="collapsed")
@@ -220,7 +221,7 @@ def _actions(project: Project, draft: Draft) -> None:
         )  # fmt: skip
         st.button("Undo all changes", disabled=not draft.changed, key="undo", on_click=_forget, args=(project, draft))
         if draft.changed:
-            st.caption("not saved")
+            st.caption(draft.copy.told)
     if message := st.session_state.pop("sweep said", None):
         kind, text = message
         (st.error if kind == "error" else st.success)(literal(text))

@@ -95,7 +95,7 @@ def test_what_can_not_be_registered(what: str, name: str, function: object, prob
 def test_a_run_that_is_not_whole_says_so(project: Path) -> None:
     write(project, "house.py", "def answer(messages, params, seed):\n    raise ValueError('no')\n")
     result = workbench.run_suite("mood", project, workbench.Overrides(limit=3))
-    assert "3 of 3 trials have no answer; most often (3):" in result.problem
+    assert "3 of 3 trials have no answer, most often (3):" in result.problem
 
 
 @pytest.mark.parametrize("module", sorted({*workbench._PUBLIC.values(), "workbench.define.shards"}))

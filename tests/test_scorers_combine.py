@@ -74,6 +74,35 @@ ROWS = [
 ]  # fmt: skip
 
 
+TOO_LONG = "{regex: '^(a|aa)+$'}"
+SILENT = "{only_if: {when: {contains: blue}, then: exact}}"
+STUCK = "a" * 60 + "!"
+
+
+@pytest.mark.parametrize(
+    ("text", "failed"),
+    [
+        (f"all: [{TOO_LONG}]", True),
+        (f"all: [{SILENT}]", False),
+        (f"all: [{SILENT}, {TOO_LONG}]", True),
+        (f"any: [{TOO_LONG}, {SILENT}]", True),
+        (f"not: {TOO_LONG}", True),
+        (f"not: {SILENT}", False),
+        (f"weighted: [{{score: {TOO_LONG}}}]", True),
+        (f"weighted: [{{score: {SILENT}}}]", False),
+        (f"threshold: {{score: {TOO_LONG}, at_least: 1}}", True),
+        (f"threshold: {{score: {SILENT}, at_least: 1}}", False),
+        (f"only_if: {{when: {TOO_LONG}, then: exact}}", True),
+        (f"only_if: {{when: {SILENT}, then: exact}}", False),
+        (f"only_if: {{when: {{contains: a}}, then: {TOO_LONG}}}", True),
+    ],
+)
+def test_what_could_not_be_judged_is_not_what_nobody_has_a_say_of(text, failed, project):
+    _, scorer = built(text, project)
+    judgement = scorer(Answered(Output("rq1-x", STUCK), Case("c1", {}, "red"), "red"))
+    assert (judgement.value, judgement.failed) == (None, failed), judgement.reason
+
+
 @pytest.mark.parametrize(("text", "answer", "value", "kind", "reason"), ROWS)
 def test_combinations(text, answer, value, kind, reason, project):
     spec, scorer = built(text, project)

@@ -32,6 +32,7 @@ from workbench.records import Suite
 from workbench.registry import SCORERS
 from workbench.stats.gates import GateReport
 from workbench.store import runs as stored
+from workbench.store import whole
 from workbench.store.database import Database
 from workbench.views.format import one_line
 from workbench.views.gates import gate_lines
@@ -65,15 +66,8 @@ class Result:
             return f"stopped before a limit: {progress.stopped_by}"
         if self.status != "complete":
             return f"run {self.run} is {self.status} after {progress.done} of {progress.planned} trials"
-        if progress.failed > self.suite.allow_failed * progress.planned:
-            message, count = progress.failures.most_common(1)[0]
-            told = f"{progress.failed} of {progress.planned} trials have no answer"
-            return f"{told}; most often ({count}): {one_line(message)}"
-        if progress.unscored:
-            message, count = progress.unscored.most_common(1)[0]
-            told = f"{progress.unscored.total()} scores could not be made"
-            return f"{told}; most often ({count}): {one_line(message)}"
-        return ""
+        with _reading(self.project) as connection:
+            return one_line(whole.lacking(connection, stored.get_run(connection, self.run)).problem)
 
     @cached_property
     def view(self) -> RunView:

@@ -15,7 +15,7 @@ import numpy as np
 from workbench.define.baseline import Baseline, BaselineCase, BaselineVariant, CaseScores, short_key
 from workbench.errors import UseError
 from workbench.records import Run, ScoreColumns
-from workbench.store import measures
+from workbench.store import measures, whole
 from workbench.store.runs import VariantRow, run_scorers, run_variants, score_columns
 
 
@@ -26,8 +26,8 @@ def make_baseline(connection: Any, run: Run, message: str = "", picked_of: int |
     scores."""
     if run.status != "complete":
         raise UseError(f"run {run.id} is {run.status}, so its scores are not whole; finish it, or bless another")
-    if run.failed > float(run.header.get("allow_failed", 0)) * run.planned:
-        raise UseError(f"{run.failed} of {run.planned} trials of run {run.id} have no answer; run the suite again")
+    if problem := whole.lacking(connection, run).problem:
+        raise UseError(f"the scores of run {run.id} are not whole: {problem}; run the suite again")
     variants = run_variants(connection, run.id)
     columns = [score_columns(connection, run.id, name) for name, _ in run_scorers(connection, run.id)]
     columns = [c for c in columns if c.kind != "label" and len(c.value)]

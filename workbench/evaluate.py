@@ -324,7 +324,7 @@ class _Going:
 
     def _scores(self, trial: Trial, output: Output) -> Iterator[Score]:
         for score in score_output(self.prepared.scorers, trial.id, trial.case, output):
-            if not score.key:
+            if not score.key and not trial.case.quarantined:
                 self.progress.unscored[f"scorer '{score.scorer}': {score.reason}"] += 1
             if isinstance(score.value, (int, float)) and not trial.case.quarantined:
                 total, count = self.progress.tally.get((trial.variant.id, score.scorer), (0.0, 0))

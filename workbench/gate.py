@@ -32,7 +32,7 @@ from workbench.stats.gates import (
 )
 from workbench.stats.ppi_units import People
 from workbench.stats.reduce import CaseTable, PairedSample, Sample, paired_sample, reduce_repeats, sample
-from workbench.store import measures
+from workbench.store import measures, whole
 from workbench.store.runs import VariantRow, quarantined_cases, run_variants, score_columns
 
 KINDS = {"cost": "dollars", "latency": "seconds", "errors": "share"}
@@ -118,7 +118,8 @@ def check_gates(
         notes |= dict.fromkeys(_baseline_notes(read, baseline))
     aside = len(read.quarantined)
     results = [replace(result, quarantined=aside) for result in _settled(open_results)]
-    return GateReport(tuple(results), tuple(notes), aside)
+    lacking = whole.lacking(connection, run, [gate.scorer for gate in gates if gate.scorer])
+    return GateReport(tuple(results), tuple(notes), aside, whole.incomplete(run) or lacking.problem)
 
 
 def _quarantine_notes(names: Sequence[str]) -> Iterator[str]:
@@ -220,6 +221,9 @@ def _open(gate: Gate, variant: VariantRow, read: _Run, baseline: Baseline | None
     """A gate for one variant: the claim to decide, or why there is none."""
     columns, table = read.of(gate)
     at = columns.variants.index(variant.id)
+    if columns.missing and (missing := columns.missing[at]):
+        of = f"{missing:,} of {missing + columns.variant.count(at):,} trials of {variant.label}"
+        notes[f"scorer '{gate.scorer}': {of} have no value, and count for nothing"] = None
     result = _result(gate, variant.id, variant.label, KINDS.get(gate.measure, columns.kind))
     alpha = 1 - gate.confidence
     data: Sample | PairedSample | None

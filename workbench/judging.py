@@ -173,8 +173,10 @@ class RunJudging:
                 return
             judged = scorer(answer)
         except ScorerError as error:
-            judged, key = Judgement(None, "pass", str(error)), ""
-            self._judging.unscored[f"scorer '{spec.name}': {error}"] += 1
+            judged = Judgement(None, "pass", str(error), failed=True)
+        if judged.failed:
+            key = ""
+            self._judging.unscored[f"scorer '{spec.name}': {judged.reason}"] += not row.quarantined
         self._judging.made += bool(key)
         self._fresh.append(Score(row.trial_id, spec.name, key, judged.value, judged.kind, judged.reason))
 

@@ -1,8 +1,7 @@
 """The plain records that every stage speaks, in the order in which the data flows:
 Message → Prompt → Case → Model → Variant → Trial → Request → Output → Score → Run
 
-All are frozen; none knows a stage. Identity is a hash of content, tagged with its scheme (`content_id`), so that an id
-can be derived again and never depends on a position.
+All are frozen; none knows a stage. An id is a hash of content, tagged with its scheme: it can be derived again.
 """
 
 from __future__ import annotations
@@ -265,17 +264,18 @@ class Judgement:
     """1.0 or 0.0 for `pass`, 0…1 for `fraction`, any for `number`, text for `label`; None: unscored."""
     kind: Kind
     reason: str
+    failed: bool = False
+    """With no value: it could not be judged, and lacks; without it, the scorer has nothing to say of such an output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One scorer's judgement of the output of one trial."""
+    """One scorer's judgement of the output of one trial; `scorer` is its name in the suite."""
 
     trial_id: str
     scorer: str
-    """The scorer's name in the suite."""
     key: str
-    """Content id of scorer, settings, expected answer and version: a score whose key changed is made anew."""
+    """Content id of scorer, settings, expected answer and version: made anew where it changed. Empty: not judged."""
     value: float | str | None
     kind: Kind
     reason: str

@@ -52,15 +52,15 @@ def check_expected(scorers: Scorers, cases: Sequence[Case]) -> None:
 
 
 def score_output(scorers: Scorers, trial_id: str, case: Case, output: Output) -> Iterator[Score]:
-    """The scores of one answer. A scorer that complains gives a score without a value and without a key, so
-    that it is made anew at the next occasion."""
+    """The scores of one answer. A scorer that complains, or could not judge, gives a score without a value and without
+    a key, so that it is made anew at the next occasion."""
     for spec, scorer in scorers:
         expected = expected_answer(spec, case)
         try:
             judged = scorer(Answered(output, case, expected))
-            key = score_key(spec, scorer, expected)
+            key = "" if judged.failed else score_key(spec, scorer, expected)
         except ScorerError as error:
-            judged, key = Judgement(None, "pass", str(error)), ""
+            judged, key = Judgement(None, "pass", str(error), failed=True), ""
         yield Score(trial_id, spec.name, key, judged.value, judged.kind, judged.reason)
 
 

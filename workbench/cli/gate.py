@@ -43,7 +43,7 @@ class Judged:
 
     def exit_code(self, in_doubt: str) -> int:
         """1 where a gate failed, 3 for a run that is not whole, 4 (or what `in_doubt` says), 0."""
-        if unfinished(self.run):
+        if self.report.problem:
             return COULD_NOT_FINISH
         code = ANSWERS[self.report.answer]
         return IN_DOUBT[in_doubt] if code == OPEN else code
@@ -121,15 +121,6 @@ def after_run(session: Session, run_id: str, baseline_file: Path | None) -> Judg
         return judge(session, connection, run, run.header["gates"], baseline_file)
 
 
-def unfinished(run: Run) -> str:
-    """Why a run's numbers are not whole; empty where they are."""
-    if run.status != "complete":
-        return f"run {run.id} is {run.status}; go on with: workbench run {run.header.get('path')} --resume {run.id}"
-    if run.failed > float(run.header.get("allow_failed", 0)) * run.planned:
-        return f"{run.failed} of {run.planned} trials of run {run.id} have no answer; run the suite again"
-    return ""
-
-
 def told(judged: Judged, as_json: bool) -> Iterator[str]:
     """The lines to print."""
     from workbench.views.gates import gate_lines
@@ -138,12 +129,10 @@ def told(judged: Judged, as_json: bool) -> Iterator[str]:
     if as_json:
         for result in judged.report.results:
             yield json_text(plain(result))
-        about = {"notes": list(judged.report.notes), "quarantined": judged.report.quarantined}
+        about = {name: getattr(judged.report, name) for name in ("problem", "notes", "quarantined")}
         yield json.dumps({"run": judged.run.id, "answer": judged.report.answer, **about})
         return
     yield from gate_lines(judged.report)
-    if problem := unfinished(judged.run):
-        yield problem
 
 
 def _newest_run(connection: Any, suite: Suite) -> Run:

@@ -76,7 +76,8 @@ def _judged(session: Session, connection: Any, run: Run, baseline_file: Path | N
     if not gates:
         return None, ""
     try:
-        return judge(session, connection, run, gates, baseline_file), ""
+        judged = judge(session, connection, run, gates, baseline_file)
+        return judged, judged.report.problem
     except UseError as error:
         return None, str(error)
 
@@ -94,7 +95,8 @@ def _chunks(
     file = _from_workspace(session.project.root, view.run.header.get("path"))
     if form == "annotations":
         told = list(annotation_lines(gates, file)) if gates else []
-        return told + ([command("error", "Gates could not be judged", problem, file, None)] if problem else [])
+        title = "The run is not whole" if gates else "Gates could not be judged"
+        return told + ([command("error", title, problem, file, None)] if problem else [])
     if form == "gitlab":
         return [code_quality_report(gates, file or view.run.suite, problem)]
     baseline = judged.baseline if judged else None

@@ -34,6 +34,7 @@ from workbench.prepare import Plan, Prepared, plan_suite, prepare_suite
 from workbench.records import Suite
 from workbench.registry import SCORERS
 from workbench.store import runs as stored
+from workbench.store import whole
 from workbench.store.database import Database
 from workbench.store.prompts import history
 from workbench.views.format import money, one_line, short_id, work_line
@@ -166,7 +167,7 @@ def _once(session: Session, name: str, overrides: Overrides, settings: Settings)
             errors.out(f"{alias}: {work_line(work)}", highlight=False)
     if progress.tracing:
         errors.out(one_line(progress.tracing), highlight=False)
-    code = _exit_code(prepared, progress, status, errors)
+    code = _exit_code(prepared, database, (progress, status), errors)
     if not settings.gate or code == INTERRUPTED:
         return code
     judged = after_run(session, progress.run, settings.baseline_file)
@@ -231,8 +232,8 @@ def _stop_on_signal(errors: Console) -> Iterator[Event]:
             signal.signal(number, previous)
 
 
-def _exit_code(prepared: Prepared, progress: Progress, status: str, errors: Console) -> int:
-    say = errors.out
+def _exit_code(prepared: Prepared, database: Database, ended: tuple[Progress, str], errors: Console) -> int:
+    say, (progress, status) = errors.out, ended
     if progress.stopped_by:
         say(f"stopped before a limit after {_so_far(progress)}: {progress.stopped_by}")
         say(f"with a higher limit, {_resume_line(prepared.suite, progress.run)}")
@@ -240,19 +241,18 @@ def _exit_code(prepared: Prepared, progress: Progress, status: str, errors: Cons
     if status == "stopped":
         say(f"stopped after {_so_far(progress)}; {_resume_line(prepared.suite, progress.run)}")
         return INTERRUPTED
-    allowed = prepared.suite.allow_failed * progress.planned
-    if progress.failed > allowed:
-        message, count = progress.failures.most_common(1)[0]
-        say(f"{progress.failed} of {progress.planned} trials have no answer; most often ({count}): {one_line(message)}")
+    with database.read() as connection:
+        lacking = whole.lacking(connection, stored.get_run(connection, progress.run))
+    if lacking.told:
+        say(one_line(lacking.told))
+    if not lacking.problem:
+        return 0
+    if lacking.failed:
         say(f"see them with: workbench show {progress.run} --failures; {_resume_line(prepared.suite, progress.run)}")
-        return COULD_NOT_FINISH
-    if progress.unscored:
-        message, count = progress.unscored.most_common(1)[0]
-        say(f"{progress.unscored.total()} scores could not be made; most often ({count}): {one_line(message)}")
+    if lacking.unscored:
         again = "only judges that gave no answer are asked" if progress.judging.failed else "no model is asked for it"
-        say(f"mend it and run again: what was answered is kept, {again}")
-        return COULD_NOT_FINISH
-    return 0
+        say(f"mend what scorers complain of and run again: what was answered is kept, {again}")
+    return COULD_NOT_FINISH
 
 
 def _so_far(progress: Progress) -> str:

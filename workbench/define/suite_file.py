@@ -293,6 +293,6 @@ class SuiteFile(Strict):
     block: Annotated[int, Field(ge=1)] = 16
     """How many cases are asked together."""
     allow_failed: Share = 0.0
-    """The share of trials that may stay without an answer."""
+    """The share of trials that may stay without an answer, or without a score that could not be made."""
     exact: bool = False
     """Local models answer each request as if it were alone: slower, and repeats exactly."""

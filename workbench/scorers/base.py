@@ -231,10 +231,15 @@ def passed(ok: bool, reason: str) -> Judgement:
     return judged(float(ok), "pass", reason)
 
 
-def judged(value: float | str | None, kind: Kind, reason: str) -> Judgement:
+def judged(value: float | str | None, kind: Kind, reason: str, failed: bool = False) -> Judgement:
     """A judgement whose reason is one printable line of at most `REASON_LIMIT` characters."""
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in reason[: REASON_LIMIT + 1])
-    return Judgement(value, kind, line if len(line) <= REASON_LIMIT else line[: REASON_LIMIT - 1] + "…")
+    return Judgement(value, kind, line if len(line) <= REASON_LIMIT else line[: REASON_LIMIT - 1] + "…", failed)
+
+
+def not_judged(kind: Kind, reason: str) -> Judgement:
+    """What could not be judged: its score lacks, which no gate passes over."""
+    return judged(None, kind, f"unscored: {reason}", failed=True)
 
 
 def quote(text: str, limit: int = 60) -> str:

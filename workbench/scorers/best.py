@@ -30,17 +30,20 @@ class Best:
         rivals = answer.rivals()
         if not rivals:
             raise ScorerError(f"case '{answer.case.id}' has no second answer to compare with")
-        own, *others = (self._value(answer, output) for output in (answer.output, *rivals))
-        if own is None or None in others:
-            return judged(None, "pass", f"unscored: {self.score.spec.name} leaves one of the answers unscored")
-        highest = max(value for value in others if value is not None)
+        found = [self._judge(answer, output) for output in (answer.output, *rivals)]
+        lacking = [one for one in found if one.value is None]
+        if lacking:
+            told = f"unscored: {self.score.spec.name} leaves one of the answers unscored"
+            return judged(None, "pass", told, any(one.failed for one in lacking))
+        own, *others = (float(one.value) for one in found if one.value is not None)
+        highest = max(others)
         told = f"{self.score.spec.name} {own:.4g}, the best of {len(others)} others {highest:.4g}"
         if self.at_least is not None and own < self.at_least:
             return passed(False, f"{told}, wanted {self.at_least:g}")
         return passed(own >= highest, told)
 
-    def _value(self, answer: Answered, output: Output) -> float | None:
+    def _judge(self, answer: Answered, output: Output) -> Judgement:
         found = self.score(replace(answer, output=output))
         if isinstance(found.value, str):
             raise ScorerError(f"part '{self.score.spec.name}' gives a label, which has no order")
-        return found.value
+        return found

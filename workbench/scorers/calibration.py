@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from workbench.errors import ScorerError
 from workbench.records import Judgement
-from workbench.scorers.base import Answered, judged, quote, references
+from workbench.scorers.base import Answered, judged, not_judged, quote, references
 from workbench.scorers.text import fold
 
 
@@ -49,7 +49,7 @@ class Calibration:
         kind: Literal["fraction", "number"] = "fraction" if self.measure == "confidence" else "number"
         chances = _probabilities(answer)
         if chances is None:
-            return judged(None, kind, "unscored: the engine reported no log-probabilities of choices")
+            return not_judged(kind, "the engine reported no log-probabilities of choices")
         likeliest = max(chances, key=lambda name: chances[name])
         if self.measure == "confidence":
             return judged(chances[likeliest], kind, f"{chances[likeliest]:.3f} for {quote(likeliest)}")
@@ -59,7 +59,7 @@ class Calibration:
         if self.measure == "brier":
             return judged(brier_score(chances, right), kind, reason)
         if hit == 0:
-            return judged(None, kind, f"unscored: the right choice has probability 0; {reason}")
+            return not_judged(kind, f"the right choice has probability 0; {reason}")
         return judged(-math.log(min(hit, 1.0)), kind, reason)
 
 
@@ -75,14 +75,14 @@ class Perplexity:
     def __call__(self, answer: Answered) -> Judgement:
         told = answer.output.extra.get("choices")
         if not isinstance(told, (list, tuple)) or len(told) != 1:
-            return judged(None, "number", "unscored: the model was given no single text (answer: {text: …})")
+            return not_judged("number", "the model was given no single text (answer: {text: …})")
         total, tokens = float(told[0]["logprob"]), int(told[0]["tokens"])
         try:
             value = math.exp(-total / tokens)
         except OverflowError:
             value = math.inf
         if not math.isfinite(value):
-            return judged(None, "number", "unscored: the model holds the text for impossible")
+            return not_judged("number", "the model holds the text for impossible")
         return judged(value, "number", f"log-likelihood {total:.3f} of {tokens} tokens")
 
 

@@ -1,8 +1,8 @@
 """Scorers made of scorers.
 
 `all`, `any` and `not` take parts that pass or fail, with Kleene's three values (Kleene 1952, § 64): a part
-that is unscored is unknown, and leaves the whole unscored unless another part has decided it. Parts are asked
-in their order, and no further than needed.
+that is unscored is unknown, and leaves the whole unscored unless another part has decided it; the whole could not be
+judged where a part could not. Parts are asked in their order, and no further than needed.
 """
 
 from __future__ import annotations
@@ -16,36 +16,32 @@ from pydantic import ConfigDict
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from workbench.errors import ScorerError, UseError
-from workbench.records import Judgement
+from workbench.records import Judgement, Kind
 from workbench.scorers.base import Answered, judged, passed
 from workbench.scorers.parts import BuiltPart, Part
 from workbench.scorers.text import check_bounds
 
 
-def _verdict(part: BuiltPart, answer: Answered) -> tuple[bool | None, str]:
-    """Whether a part passes, None for unscored, and its reason by name; raises ScorerError for a measure."""
+def _verdict(part: BuiltPart, answer: Answered) -> Judgement:
+    """Whether a part passes, with its name before its reason; raises ScorerError for a measure."""
     found = part(answer)
     if found.kind != "pass":
         raise ScorerError(
             f"part '{part.spec.name}' gives a {found.kind}, not pass or fail; set its bound, or put it in 'threshold'"
         )
-    verdict = None if found.value is None else found.value == 1
-    return verdict, f"{part.spec.name}: {found.reason}"
+    return judged(found.value, "pass", f"{part.spec.name}: {found.reason}", found.failed)
 
 
-def _first(parts: Sequence[BuiltPart], answer: Answered, deciding: bool) -> tuple[bool | None, str]:
-    """The verdict of the first part that decides, else of the first that is unscored, else the other one."""
-    unknown = ""
+def _first(parts: Sequence[BuiltPart], answer: Answered, deciding: bool) -> Judgement | None:
+    """The verdict of the first part that decides, else of the first that could not be judged, or is unscored; None
+    where all are on the other side."""
+    unknown: list[Judgement] = []
     for part in parts:
-        verdict, reason = _verdict(part, answer)
-        if verdict is deciding:
-            return deciding, reason
-        unknown = unknown or (reason if verdict is None else "")
-    return (None, unknown) if unknown else (not deciding, "")
-
-
-def _judged(verdict: bool | None, reason: str) -> Judgement:
-    return judged(None, "pass", reason) if verdict is None else passed(verdict, reason)
+        found = _verdict(part, answer)
+        if found.value == float(deciding):
+            return found
+        unknown += [found] if found.value is None else []
+    return next((found for found in unknown if found.failed), unknown[0] if unknown else None)
 
 
 def _check_parts(parts: Sequence[object]) -> None:
@@ -78,8 +74,7 @@ class All(_Parts):
     """Every part passes; the reason is that of the first that does not."""
 
     def __call__(self, answer: Answered) -> Judgement:
-        verdict, reason = _first(self.parts, answer, deciding=False)
-        return _judged(verdict, reason or f"all pass: {_list(self.parts)}")
+        return _first(self.parts, answer, deciding=False) or passed(True, f"all pass: {_list(self.parts)}")
 
 
 @dataclass(frozen=True)
@@ -87,8 +82,7 @@ class Any(_Parts):
     """At least one part passes; the reason is that of the first that does."""
 
     def __call__(self, answer: Answered) -> Judgement:
-        verdict, reason = _first(self.parts, answer, deciding=True)
-        return _judged(verdict, reason or f"none passes: {_list(self.parts)}")
+        return _first(self.parts, answer, deciding=True) or passed(False, f"none passes: {_list(self.parts)}")
 
 
 @dataclass(frozen=True)
@@ -104,8 +98,9 @@ class Not:
         return self.score.needs_expected
 
     def __call__(self, answer: Answered) -> Judgement:
-        verdict, reason = _verdict(self.score, answer)
-        return _judged(None if verdict is None else not verdict, f"not {reason}")
+        found = _verdict(self.score, answer)
+        value = None if found.value is None else float(found.value != 1)
+        return judged(value, "pass", f"not {found.reason}", found.failed)
 
 
 class WeightedPart(TypedDict):
@@ -146,7 +141,8 @@ class Weighted:
             name, weight = part["score"].spec.name, part.get("weight", 1.0)
             found = part["score"](answer)
             if found.value is None:
-                return judged(None, "fraction" if self.at_least is None else "pass", f"{name}: {found.reason}")
+                kind: Kind = "fraction" if self.at_least is None else "pass"
+                return judged(None, kind, f"{name}: {found.reason}", found.failed)
             if isinstance(found.value, str) or found.kind not in ("pass", "fraction"):
                 raise ScorerError(f"part '{name}' gives a {found.kind}, not a fraction; put it in 'threshold'")
             total.append(weight * found.value)
@@ -180,7 +176,7 @@ class Threshold:
     def __call__(self, answer: Answered) -> Judgement:
         found, name = self.score(answer), self.score.spec.name
         if found.value is None:
-            return judged(None, "pass", f"{name}: {found.reason}")
+            return judged(None, "pass", f"{name}: {found.reason}", found.failed)
         if isinstance(found.value, str):
             raise ScorerError(f"part '{name}' gives a label, which has no threshold")
         if self.at_least is not None and found.value < self.at_least:
@@ -204,7 +200,7 @@ class OnlyIf:
         return self.when.needs_expected or self.then.needs_expected
 
     def __call__(self, answer: Answered) -> Judgement:
-        verdict, reason = _verdict(self.when, answer)
-        if verdict:
+        found = _verdict(self.when, answer)
+        if found.value == 1:
             return self.then(answer)
-        return judged(None, "pass", f"unscored, for {reason}")
+        return judged(None, "pass", f"unscored, for {found.reason}", found.failed)

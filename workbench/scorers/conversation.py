@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from workbench.errors import ScorerError, UseError
 from workbench.records import Judgement, Output, Request
-from workbench.scorers.base import DESK, Answered, ByOneModel, Desk, judged, passed, quote
+from workbench.scorers.base import DESK, Answered, ByOneModel, Desk, judged, not_judged, passed, quote
 from workbench.scorers.parts import check_names, filled
 from workbench.scorers.verdict import Form, answer_form, form_for, form_name, read_scale, read_verdict
 
@@ -86,7 +86,7 @@ class Conversation(ByOneModel):
             point, _ = read_verdict(self._form, output.text, POINTS)
             if point is None:
                 told = f"{self.model} says neither yes nor no of turn {number}: {quote(output.text)}"
-                return judged(None, kind, told)  # type: ignore[arg-type]
+                return not_judged(kind, told)  # type: ignore[arg-type]
             good += point.label == "yes"
         share = good / len(outputs)
         told = f"{good} of {len(outputs)} answers fit"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from workbench.records import Json, Judgement, Output
-from workbench.scorers.base import DESK, Answered, ByOneModel, Desk, judged, passed, quote
+from workbench.scorers.base import DESK, Answered, ByOneModel, Desk, judged, not_judged, passed, quote
 
 LONG = 1024
 """max_tokens of a grade with its reason."""
@@ -49,7 +49,7 @@ class Graded(ByOneModel):
         kind: Literal["pass", "number"] = "pass" if self.give == "pass" else "number"
         grade = read_grade(outputs[0].text)
         if grade is None:
-            return judged(None, kind, f"{self.model} gives no grade: {quote(outputs[0].text)}")
+            return not_judged(kind, f"{self.model} gives no grade: {quote(outputs[0].text)}")
         good, score, reason = grade
         good = good and (self.at_least is None or score >= self.at_least)
         told = f"{self.model}: {'pass' if good else 'fail'}, score {score:g}" + (f", {reason}" if reason else "")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from workbench.engines.base import check_known
 from workbench.errors import ScorerError, UseError, suggest
 from workbench.records import Json, Judgement, Kind, Output, Request
-from workbench.scorers.base import DESK, Answered, ByRubric, Desk, judged, passed, quote, references
+from workbench.scorers.base import DESK, Answered, ByRubric, Desk, judged, not_judged, passed, quote, references
 from workbench.scorers.verdict import Form, Point, answer_form, form_for, form_name, read_scale, read_verdict
 
 OURS = {"output", "expected", "first", "second", "scale"}
@@ -174,7 +174,9 @@ class Judge(ByRubric):
             value, reason = verdicts[0]
         else:
             value, reason = _together(self.models, verdicts, self.pairwise)
-        if value is None or self.kind != "pass":
+        if value is None:
+            return not_judged(self.kind, reason)
+        if self.kind != "pass":
             return judged(value, self.kind, reason)
         if isinstance(value, str):
             return passed(value in (self.passes or ()), reason)

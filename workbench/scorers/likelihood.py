@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from workbench.errors import ScorerError
 from workbench.records import Judgement
-from workbench.scorers.base import Answered, judged, passed, quote, references
+from workbench.scorers.base import Answered, not_judged, passed, quote, references
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Likeliest:
     def __call__(self, answer: Answered) -> Judgement:
         told = answer.output.extra.get("choices")
         if not isinstance(told, (list, tuple)) or not told:
-            return judged(None, "pass", "unscored: the engine reported no log-probabilities of choices")
+            return not_judged("pass", "the engine reported no log-probabilities of choices")
         rates = {str(c["text"]).removeprefix(self.lead): float(c["logprob"]) for c in told}
         right = references(answer)
         if not rates.keys() & set(right):
             raise ScorerError(f"the expected answer {', '.join(map(quote, right))} is none of the choices")
         if "" in rates or any(math.isnan(value) for value in rates.values()):
-            return judged(None, "pass", "unscored: a choice is empty, or its likelihood is no number")
+            return not_judged("pass", "a choice is empty, or its likelihood is no number")
         rates = {text: value / self._size(text) for text, value in rates.items()}
         best = max(rates, key=lambda text: rates[text])
         unit = "" if self.per == "choice" else f" a {self.per}"

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from workbench.errors import ScorerError, UseError
 from workbench.records import Json, Judgement
-from workbench.scorers.base import Answered, judged, passed, quote, references
+from workbench.scorers.base import Answered, judged, not_judged, passed, quote, references
 from workbench.scorers.text import PATTERN_SECONDS, fold
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -176,7 +176,7 @@ class Extracted:
             form = self._form(said)
             ok = any(form == self._form(right) for right in references(answer))
         except TimeoutError:
-            return judged(None, "pass", f"unscored: a pattern took over {PATTERN_SECONDS:g} s; simplify it")
+            return not_judged("pass", f"a pattern took over {PATTERN_SECONDS:g} s; simplify it")
         wanted = "" if ok else f", expected {' or '.join(map(quote, references(answer)[:3]))}"
         return passed(ok, f"left is {quote(said)}{wanted}")
 

@@ -29,7 +29,7 @@ from workbench.scorers.base import PROJECT, Answered, judged, quote
 @dataclass(frozen=True)
 class Python:
     """A function of the project judges: `fn(text, inputs, expected)` returns a bool (pass), a number, a text
-    (label), a pair (value, reason), or a Judgement; None leaves the answer unscored."""
+    (label), a pair (value, reason), or a Judgement; None: it has nothing to say of this answer."""
 
     function: str
     """`evals/scorers.py:polite`: a file of the project and the function in it."""
@@ -51,13 +51,14 @@ class Python:
         except (Exception, SystemExit) as error:  # the project's code may raise anything
             raise ScorerError(f"{self._place(error)}: {_message(error)}") from error
         if isinstance(given, Judgement):
-            value, kind, reason = given.value, given.kind, given.reason
+            value, kind, reason, failed = given.value, given.kind, given.reason, given.failed
         else:
+            failed = False
             value, reason = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
             value, kind = self._typed(value)
         if not self._fits(value, kind):
             raise ScorerError(f"{self.function} returned {quote(repr(value))}, which is no {kind} value")
-        return judged(value, kind, str(reason))
+        return judged(value, kind, str(reason), failed and value is None)
 
     @cached_property
     def content(self) -> str:

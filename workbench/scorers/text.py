@@ -14,7 +14,7 @@ from rapidfuzz.distance import Indel
 
 from workbench.errors import ScorerError, UseError
 from workbench.records import Judgement
-from workbench.scorers.base import Answered, judged, passed, quote, references
+from workbench.scorers.base import Answered, judged, not_judged, passed, quote, references
 
 PATTERN_SECONDS = 1.0
 """How long one search may take: a pattern that backtracks without end must not stop the run."""
@@ -132,7 +132,7 @@ class Regex:
             else:
                 found = regex.search(self.pattern, answer.text, flags, timeout=PATTERN_SECONDS)
         except TimeoutError:
-            return judged(None, "pass", f"unscored: the pattern took over {PATTERN_SECONDS:g} s; simplify it")
+            return not_judged("pass", f"the pattern took over {PATTERN_SECONDS:g} s; simplify it")
         if found:
             return passed(True, f"matches at {found.start()}: {quote(found.group())}")
         return passed(False, f"no match in {quote(answer.text)}")
@@ -188,5 +188,5 @@ class Length:
             size = len(answer.text) if self.unit == "chars" else len(answer.text.split())
         if size is None:
             bounded = self.at_most is not None or self.at_least is not None
-            return judged(None, "pass" if bounded else "number", "unscored: the engine counted no tokens")
+            return not_judged("pass" if bounded else "number", "the engine counted no tokens")
         return measured(size, self.unit, self.at_least, self.at_most)

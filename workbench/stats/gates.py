@@ -116,15 +116,17 @@ class GateReport:
     quarantine."""
     quarantined: int = 0
     """Cases of the run that no gate counts."""
+    problem: str = ""
+    """Why the run's numbers are not whole, whatever the gates say of them; empty where they are."""
 
     @property
     def answer(self) -> Answer | Literal["unchanged"]:
-        """Fail if any fails; not enough data if any lacks it, or nothing could be judged; unchanged if all that
-        is judged was not measured again, which is no pass."""
+        """Fail if any fails; not enough data if any lacks it, nothing could be judged, or the run is not whole;
+        unchanged if all that is judged was not measured again, which is no pass."""
         standings = {result.answer for result in self.results}
         if "fail" in standings:
             return "fail"
-        if "not enough data" in standings or not standings - {"new"}:
+        if self.problem or "not enough data" in standings or not standings - {"new"}:
             return "not enough data"
         return "pass" if "pass" in standings else "unchanged"
 

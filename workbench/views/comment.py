@@ -59,6 +59,7 @@ class CommentData:
     report: GateReport | None
     """None: the suite has no gates, or they can't be judged, and `problem` says why."""
     problem: str = ""
+    """That, or why the run they judge is not whole."""
     changes: Sequence[PromptChange] = ()
     failures: Sequence[NewFailure] = ()
     """The worst first."""
@@ -97,6 +98,8 @@ def code_block(text: str, language: str = "") -> str:
 def _headline(data: CommentData) -> str:
     if data.report is None:
         return "gates could not be judged" if data.problem else "no gates"
+    if data.problem and data.report.answer != "fail":
+        return "the run is not whole"
     headlines = {"pass": "gates passed", "fail": "a gate failed", "unchanged": "unchanged, not measured again"}
     told = headlines.get(data.report.answer, "not enough data")
     return told + f.left_out(data.report.quarantined, "; ")

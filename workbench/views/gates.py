@@ -11,11 +11,13 @@ MARKS = {"pass": "pass", "fail": "FAIL", "not enough data": "not enough data", "
 
 
 def gate_lines(report: GateReport) -> Iterator[str]:
-    """A line a gate and variant, the notes, and a line on the whole."""
+    """A line a gate and variant, the notes, what the run lacks, and a line on the whole."""
     for result in report.results:
         yield f"{MARKS[result.answer]}: {f.one_line(result.gate)} · {f.one_line(result.label)}: {numbers(result)}"
     for note in report.notes:
         yield f"note: {f.one_line(note)}"
+    if report.problem:
+        yield f"not whole: {f.one_line(report.problem)}"
     yield summary_line(report)
 
 
@@ -24,7 +26,7 @@ def summary_line(report: GateReport) -> str:
     standings = [result.answer for result in report.results]
     counts = [f"{standings.count(s)} {s}" for s in ("fail", "not enough data", "pass", "unchanged", "new")
               if s in standings]  # fmt: skip
-    aside = f.left_out(report.quarantined, "; ")
+    aside = f.left_out(report.quarantined, "; ") + ("; the run is not whole" if report.problem else "")
     return f"gates: {report.answer} ({', '.join(counts) or 'none was judged'}){aside}"
 
 

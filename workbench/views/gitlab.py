@@ -20,13 +20,15 @@ _SEVERITIES = {"fail": "major", "not enough data": "minor"}
 
 
 def code_quality_report(report: GateReport | None, file: str, problem: str = "") -> str:
-    """The file; `problem` says why the gates could not be judged, `file` is the suite's, from the repository's top."""
+    """The file; `problem` says why the gates could not be judged, or the run is not whole; `file` is the suite's, from
+    the repository's top."""
     return json_text(list(_findings(report, file, problem))) + "\n"
 
 
 def _findings(report: GateReport | None, file: str, problem: str) -> Iterator[Json]:
     if problem:
-        yield _finding("critical", "gates", (file, 1), f"gates could not be judged: {problem}", "")
+        what = "the run is not whole" if report else "gates could not be judged"
+        yield _finding("critical", "gates", (file, 1), f"{what}: {problem}", "")
     for result in report.results if report else ():
         if result.answer in _SEVERITIES:
             told = f"{result.gate} · {result.label}: {result.answer}: {numbers(result)}"

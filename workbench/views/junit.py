@@ -25,7 +25,7 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def junit_report(
     view: RunView, rows: Iterable[TrialRow], report: GateReport | None, problem: str = ""
 ) -> Iterator[str]:
-    """The file in pieces; `problem` says why the gates could not be judged."""
+    """The file in pieces; `problem` says why the gates could not be judged, or the run is not whole."""
     yield '<?xml version="1.0" encoding="UTF-8"?>\n'
     root = Xml.Element("testsuites", name=_text(view.run.suite))
     root.append(_suite(f"{view.run.suite}: gates", view, _gate_tests(report, problem)))

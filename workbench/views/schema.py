@@ -24,6 +24,7 @@ class _Gates:
     results: tuple[GateResult, ...]
     notes: tuple[str, ...]
     quarantined: int
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from workbench.records import EMPTY
 SHORTLIST = 1024
 """The longest list of candidates that is found before a sampler chain is asked."""
 BLOCK = 64
+BATCH = 256
+"""Prompt tokens evaluated at once: of 512, more look in vain at cells that come after them (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from workbench.engines.llama import chat, files, library, quantise
 from workbench.engines.llama.adapters import read_adapters, scales_of
 from workbench.engines.llama.answer import MOST_LOGPROBS, Answer, Choice
 from workbench.engines.llama.attention import flash_helps
-from workbench.engines.llama.context import Context, Shape
+from workbench.engines.llama.context import BATCH, Context, Shape
 from workbench.engines.llama.embed import Embedder
 from workbench.engines.llama.lock import Turn
 from workbench.engines.llama.measure import measure
@@ -44,8 +44,6 @@ BRANCHES = 48
 SEQUENCES = 128
 CACHE_SHARE = 0.25
 """Of the free memory: what the cache may take beyond one request's context."""
-BATCH = 256
-"""Prompt tokens evaluated at once: of 512, more look in vain at cells that come after them (docs/benchmarks.md)."""
 OTHER_FORMS = ("q4_0", "q8_0", "f16")
 TRY_BYTES = 1_000_000_000
 """A file below this size is re-quantised to see whether it would be faster."""

@@ -11,7 +11,7 @@ import psutil
 
 from workbench.engines.base import Speed
 from workbench.engines.llama.adapters import Adapter
-from workbench.engines.llama.context import Context, Shape
+from workbench.engines.llama.context import BATCH, Context, Shape
 
 BATCHES = (1, 8, 32)
 PREFIX = 64
@@ -25,9 +25,9 @@ def measure(path: Path, name: str, threads: int, together: bool = True, adapters
     `together` is measured with one. Raises EngineError."""
     batches = BATCHES if together else BATCHES[:1]
     before = psutil.Process().memory_info().rss
-    context = Context(path, Shape(2048, 512, threads, max(batches)), adapters=adapters)
+    context = Context(path, Shape(2048, BATCH, threads, max(batches)), adapters=adapters)
     try:
-        prompt = _rate(512, lambda: _prompt(context, 512))
+        prompt = _rate(BATCH, lambda: _prompt(context, BATCH))
         decode = {batch: _rate(batch * STEPS, lambda b=batch: _decode(context, b)) for batch in batches}  # type: ignore[misc]
         return Speed(name, prompt, decode, max(0, psutil.Process().memory_info().rss - before))
     finally:

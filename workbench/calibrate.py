@@ -36,6 +36,8 @@ DAYS = 180
 """How long a licence holds."""
 FOLDER = "evals/judges"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+CALIBRATION = "calibration"
+"""Stands where an output names the run that asked for it; no run has that id."""
 OTHER = "the other"
 """What a pair of labelled outputs is judged against."""
 
@@ -87,7 +89,8 @@ def calibrate(
     _check_labels(labels, judge, wanted.labels)
     judging = Judging(planned=len(labels))
     found: dict[int, _Said] = {}
-    room = Room(database, "calibration", desk.engines, project_budget(limits, database, desk), stop=stop or Event())
+    budgets = project_budget(limits, database, desk.worst_case, CALIBRATION)
+    room = Room(database, CALIBRATION, desk.engines, budgets, stop=stop or Event())
     about = {"workbench.rubric": wanted.rubric}
     with (
         desk.traced(f"calibrate {wanted.rubric}", about, judging) as ended,

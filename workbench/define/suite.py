@@ -46,6 +46,14 @@ class Overrides:
     repeats: int | None = None
     seed: int | None = None
 
+    @property
+    def told(self) -> str:
+        """What changes which trials there are, as it is written on the command line."""
+        chosen = [("--only", f"{k}={v}") for k, v in self.only.items()]
+        chosen += [("--set", f"{k}={v}") for k, v in self.set_params.items()]
+        chosen += [(f"--{k}", str(v)) for k, v in (("limit", self.limit), ("repeats", self.repeats)) if v is not None]
+        return " ".join(f"{option} {value}" for option, value in chosen)
+
 
 def load_suite(
     source: str | Path | Located,
@@ -85,7 +93,7 @@ def load_suite(
         repeats=asked.repeats or file.repeats or project.defaults.repeats,
         seed=file.seed if asked.seed is None else asked.seed,
         block=file.block,
-        shard="",
+        narrowed=asked.told,
         reference=reference,
         margin=file.margin,
         allow_failed=file.allow_failed,

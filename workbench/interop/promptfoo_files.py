@@ -58,7 +58,10 @@ def find(base: Path, name: str, root: Path | None = None, allowed: str = "") -> 
             raise Left(f"{name} leaves the folder of the config")
         if path.suffix in code:
             raise Left(f"{path.name} is code")
-    found = [path for path in found if path.is_file()]
+    try:
+        found = [path for path in found if path.is_file()]
+    except OSError:  # a name that is too long for one
+        found = []
     if not found:
         raise Left(f"there is no file '{name}'")
     return found

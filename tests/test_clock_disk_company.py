@@ -96,6 +96,19 @@ def test_a_clock_that_is_set_back_asks_nothing_twice(tmp_path: Path, monkeypatch
         check_each_asked_once(root, server)
 
 
+def test_a_run_from_the_future_is_told_since_it_stays_the_latest(tmp_path: Path, capsys) -> None:
+    root = project(tmp_path, ECHO)
+    assert command(root, "run", "s", "--quiet") == 0
+    assert "latest" not in capsys.readouterr().err
+    (first,) = query(root, "SELECT id FROM runs")[0]
+    database = Database.open(load_project(root).store_url)
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE runs SET started = '2999-01-01T00:00:00.000+00:00'")
+    database.close()
+    assert command(root, "run", "s", "--quiet") == 0
+    assert f"by its clock run {first} began at 2999-01-01" in capsys.readouterr().err
+
+
 def test_what_a_run_has_does_not_grow_too_old_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`max_age` bounds what is taken from other runs. What a run asked for, or took, when it began is its own."""
     with serve(Script(models=("m",))) as server:

@@ -83,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no terminal's encoding is a reason to stop
+    stdout = sys.stdout
     try:
         result = workbench.main(arguments, prog_name="workbench", standalone_mode=False)
         sys.stdout.flush()
@@ -97,8 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted", 130)
     except (BrokenPipeError, SystemExit) as error:
         # The reader of a pipe has seen enough; so says click by a SystemExit, with a code that here would mean a
-        # failed gate. Any other comes of code that was called, and is no end that a gate may pass by.
-        if isinstance(error, SystemExit) and not isinstance(sys.stdout, click.utils.PacifyFlushWrapper):
+        # failed gate, once it has put another stream in place of stdout. Any other SystemExit comes of code that was
+        # called, and is no end that a gate may pass by.
+        if isinstance(error, SystemExit) and sys.stdout is stdout:
             return _complain("code of a plug-in or of the project ended the program (SystemExit)", 3)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return 0

@@ -157,7 +157,7 @@ def _once(session: Session, name: str, overrides: Overrides, settings: Settings)
     if settings.batch:
         how = RunOptions(settings.resume, settings.fresh, settings.seed)
         return submit(prepared, database, how, quiet=settings.quiet, as_json=settings.as_json)
-    for note in _sharing(prepared, database):
+    for note in _company(prepared, database):
         errors.out(one_line(note), highlight=False)
     progress, status = _run(prepared, database, settings, errors)
     _print_end(session, database, progress.run, settings)
@@ -267,12 +267,14 @@ def _say_new_revisions(prepared: Prepared, database: Database, errors: Console) 
                 errors.out(f"{prompt.name}: new revision {short_id(prompt.revision)}{was}", highlight=False)
 
 
-def _sharing(prepared: Prepared, database: Database) -> Iterator[str]:
-    """What is to be known of runs that are at work at the same time."""
-    if not prepared.project_budget:
-        return
+def _company(prepared: Prepared, database: Database) -> Iterator[str]:
+    """What is to be known of other runs in the store: those at work at the same time, and one from the future."""
     with database.read() as connection:
-        others = recording.at_work(connection)
+        newest = stored.list_runs(connection, limit=1)
+        others = recording.at_work(connection) if prepared.project_budget else []
+    if newest and newest[0].started > recording.now():
+        what = f"by its clock run {newest[0].id} began at {newest[0].started}, which is not yet"
+        yield f"{what}: 'latest' stays that one; name this run by its id"
     if others:
         what = "the project's budget counts what others have spent, not what they have in flight"
         yield f"in this store run {', '.join(others)} is at work, too; {what}: together they may pass it"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from workbench.define.data import load_cases
 from workbench.define.gates import resolve_gates
@@ -338,7 +338,7 @@ def _gates(
 
 def _stopping(
     file: SuiteFile, variants: tuple[int, int], scorers: tuple[ScorerSpec, ...], located: Located
-) -> dict[str, Mapping[str, Json]]:
+) -> dict[str, Any]:
     """`until` and `race` with the scorer that decides; empty where too few variants are left to compare.
 
     `variants`: how many the suite has, and how many are kept of them."""

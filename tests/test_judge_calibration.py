@@ -233,6 +233,46 @@ def test_labels_that_can_not_be_read_are_told_with_their_line(root: Path, line: 
         measured(root, "evals/labels/l.jsonl")
 
 
+FIGURES = {"random": 100, "n": 100, "kappa": {"value": 0.8, "low": 0.6}, "position": None}
+LICENCE = {
+    "rubric": "r", "revision": "v", "model": "m", "identity": "i", "form": "f", "expires": "2999-01-01",
+    "figures": FIGURES, "bar": {"labels": 100, "kappa_low": 0.4, "position_bias": 0.1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ({}, "licensed"),
+        ({"expires": "2020-01-01"}, "expired"),
+        ({"expires": "20260101"}, "expired"),  # the same date in another form of ISO 8601
+        ({"figures": {**FIGURES, "kappa": {"value": 0.5, "low": 0.3}}}, "unlicensed"),
+        ({"revision": "w"}, "expired"),
+        ({"rubric": "other"}, "unlicensed"),
+    ],
+)
+def test_an_edited_licence_is_held_to_what_it_says(tmp_path: Path, change: dict, state: str) -> None:
+    write(tmp_path / "evals/judges/x.json", json.dumps({**LICENCE, **change}))
+    assert licence_state(tmp_path, "r", "i", "v", "f").state == state
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({**LICENCE, "figures": {**FIGURES, "kappa": {"value": 0.5, "low": float("nan")}}}),
+        json.dumps({**LICENCE, "bar": {**LICENCE["bar"], "kappa_low": float("nan")}}),
+        json.dumps({**LICENCE, "expires": "never"}),
+        "[" * 100_000,
+        "[]",
+    ],
+)
+def test_a_licence_without_figures_is_none(tmp_path: Path, text: str) -> None:
+    """Nothing is below a NaN, so that it would pass every bar."""
+    write(tmp_path / "evals/judges/x.json", text)
+    with pytest.raises(DataError, match="evals/judges/x.json: is no judge's licence"):
+        licence_state(tmp_path, "r", "i", "v", "f")
+
+
 def test_a_broken_licence_is_told(root: Path) -> None:
     write(root / "evals/judges/x.json", "{}")
     with pytest.raises(DataError, match="evals/judges/x.json: is no judge's licence"):

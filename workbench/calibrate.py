@@ -297,14 +297,18 @@ def licences(root: Path) -> dict[str, Mapping[str, Json]]:
     for place in sorted((root / FOLDER).glob("*.json")):
         shown = f"{FOLDER}/{place.name}"
         try:
-            licence = json.loads(inside(root, shown).read_text("utf-8"))
+            licence = json.loads(inside(root, shown).read_text("utf-8"), parse_constant=_no_number)
             date.fromisoformat(licence["expires"])
             short_of(licence["figures"], licence["bar"])
             _ = [licence[name] for name in ("rubric", "revision", "model", "identity", "form")]
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise DataError("is no judge's licence; restore it from git, or calibrate anew", shown) from error
         found[place.stem] = licence
     return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")  # and would be above every bar, since nothing is below it
 
 
 def licence_state(root: Path, rubric: str, identity: str, revision: str, form: str) -> LicenceState:
@@ -325,7 +329,7 @@ def _state(name: str, licence: Mapping[str, Json], identity: str, revision: str,
     ):
         if licence[key] != now:
             return LicenceState("expired", f"licence '{name}': {what} since; calibrate anew")
-    if licence["expires"] < today().isoformat():
+    if date.fromisoformat(licence["expires"]) < today():
         return LicenceState("expired", f"licence '{name}' ended on {licence['expires']}; calibrate anew")
     if short := short_of(licence["figures"], licence["bar"]):
         return LicenceState("unlicensed", f"licence '{name}' falls short of its own bar: {'; '.join(short)}")

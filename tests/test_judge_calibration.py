@@ -13,7 +13,7 @@ from workbench import calibrate as module
 from workbench.calibrate import BAR, Wanted, calibrate, licence_state, short_of, write_licence
 from workbench.cli import main
 from workbench.errors import DataError, UseError
-from workbench.labelling import Sample, draw, write_labels
+from workbench.labelling import Sample, draw, read_labels, write_labels
 from workbench.store.database import Database
 
 RUBRIC = """---
@@ -225,12 +225,27 @@ def test_a_judge_that_prefers_a_place_is_seen(root: Path) -> None:
         ('{"label": true, "output": "x"}', "must be a point of the scale"),
         ('{"label": "first", "first": "x", "second": "y"}', "needs|judges single outputs|against"),
         ('{"label": null, "output": "x"}', "has no label yet"),
+        ('{"label": NaN, "output": "x"}', "l.jsonl:1: the label 'nan' must be a point of the scale"),
+        ('{"label": 1e999, "output": "x"}', "l.jsonl:1: the label 'inf' must be a point of the scale"),
+        ('{"label": 1%s, "output": "x"}' % ("0" * 400), "l.jsonl:1: the label '1000"),
+        ('{"label": "good", "output": "x", "trial": [1]}', "l.jsonl:1: 'trial' must be a text or a number"),
+        ('{"label": "good", "output": "x", "of": {}}', "l.jsonl:1: 'of' must be a text or a number"),
+        ('{"label": "good", "output": "x", "inputs": [1]}', "l.jsonl:1: 'inputs' must be an object"),
+        ("[" * 100_000, "l.jsonl:1: is no JSON"),
     ],
 )
 def test_labels_that_can_not_be_read_are_told_with_their_line(root: Path, line: str, message: str) -> None:
     write(root / "evals/labels/l.jsonl", line + "\n")
     with pytest.raises(UseError, match=message):
         measured(root, "evals/labels/l.jsonl")
+
+
+def test_labels_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Some characters end a line in Python, and none in JSON Lines."""
+    texts = ["a\u2028b", "a\u2029b", "a\x85b", "a\nb", "a\r\nb", "a\x0cb"]
+    write_labels(tmp_path, "evals/labels/l.jsonl", [{"label": "good", "output": text} for text in texts])
+    rows, _ = read_labels(tmp_path, "evals/labels/l.jsonl")
+    assert [row.outputs for row in rows] == [(text,) for text in texts]
 
 
 FIGURES = {"random": 100, "n": 100, "kappa": {"value": 0.8, "low": 0.6}, "position": None}

@@ -140,7 +140,7 @@ def _tests_in(path: Path) -> Iterator[dict[str, Json]]:
     if path.suffix == ".csv":
         yield from ({**_from_table(row), "_base": path.parent} for row in _table(path))
     elif path.suffix == ".jsonl":
-        for line in read(path).splitlines():
+        for line in read(path).split("\n"):
             if line.strip():
                 yield {**parse(line, f"{path.name}.json"), "_base": path.parent}
     elif path.suffix in (".yaml", ".yml", ".json"):

@@ -101,10 +101,13 @@ ROWS = [  # what is wrong, the change that makes it so, the exit code, what the 
     ("no expected answer", data("id,who,expected\na,Ann,Hello Ann\nb,Ben,\n"), 2, r"data\.csv:3: .*'b'.*expected"),
     ("two cases with one id", data("id,who,expected\na,Ann,x\nb,Ben,x\na,Al,x\n"), 2, r"data\.csv:4: .*'a'.*(line )?2"),
     ("no cases", data("id,who,expected\n"), 2, r"data\.csv.*(no|empty)"),
+    ("a long name", suite("data.csv", "x" * 5000 + ".csv"), 2, r"the name of a file is too long: 'xxx+…'"),
     ("no such data file", suite("data.csv", "dta.csv"), 2, r"evals/s\.yaml:5: .*dta\.csv"),
     ("an unknown prompt", suite("[hello]", "[helo]"), 2, r"evals/s\.yaml:2: .*'helo'.*did you mean 'hello'"),
     ("an unknown model", suite("[echo]", "[ecko]"), 2, r"evals/s\.yaml:3: .*'ecko'.*did you mean 'echo'"),
     ("an unknown scorer", suite("[exact]", "[exakt]"), 2, r"evals/s\.yaml:6: .*'exakt'.*did you mean 'exact'"),
+    ("a line break in a name", suite("[exact]", '["exa\\n::error::ct"]'), 2, r"evals/s\.yaml:6: .*'exa␊::error::ct'"),
+    ("a line break in an id", data('id,who,expected\n"a\n::error::b",Ann,x\n"a\n::error::b",Al,x\n'), 2, r"'a␊::error::b'"),
     ("an unknown setting of a scorer", suite("[exact]", "[{exact: {ignorecase: true}}]"), 2, r"'ignorecase'.*did you mean 'ignore_case'"),
     ("an unknown parameter", suite("models: [echo]\nparams: {temperature: 0}", "models: [smollm2]\nparams: {temprature: 0}"), 2, r"'temprature'.*did you mean 'temperature'"),
     ("no GGUF", model("x.gguf", b"hello, this is no model" * 100), 2, r"x\.gguf.*GGUF"),
@@ -165,6 +168,28 @@ def test_what_could_steer_a_terminal_is_shown_and_not_sent(project: Path, capsys
     printed = capsys.readouterr().err
     assert not set(printed) & set("\x1b\x07\u202e")
     assert "pwn" in printed
+
+
+def test_code_that_ends_the_program_passes_no_gate(project: Path) -> None:
+    """Anything that is called may raise SystemExit, with a code that here means "passed"."""
+    write(
+        project,
+        "scorer.py",
+        "class Odd:\n    def __repr__(self):\n        raise SystemExit(0)\n\ndef odd(*_):\n    return Odd()\n",
+    )
+    gates = "gates: [{scorer: python, at_least: 0.5}]\n"
+    write(project, "evals/s.yaml", SUITE.replace("[exact]", '[{python: "scorer.py:odd"}]') + gates)
+    command = [sys.executable, "-m", "workbench", "--project", str(project), "run", "s", "--gate"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "code of a plug-in or of the project ended the program" in done.stderr) == (3, True)
+
+
+@pytest.mark.parametrize("value", ["10**400", "10**5000", "1e308", "float('nan')", "-1e101"])
+def test_a_number_with_which_nothing_can_be_counted_is_no_score(project: Path, capsys, value: str) -> None:
+    write(project, "scorer.py", f"def odd(*_):\n    return {value}\n")
+    write(project, "evals/s.yaml", SUITE.replace("[exact]", '[{python: "scorer.py:odd"}]'))
+    assert main(["--project", str(project), "run", "s"]) == 3
+    assert "scores could not be made" in capsys.readouterr().err
 
 
 def test_prompts_of_equal_content_are_named_once(project: Path, capsys) -> None:

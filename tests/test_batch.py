@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,7 +24,7 @@ from workbench.define.project import load_project
 from workbench.engines.base import BatchHost, BatchState
 from workbench.engines.openai import OpenAIEngine, limiter
 from workbench.engines.openai import batch as openai_batch
-from workbench.errors import ModelError
+from workbench.errors import EngineError, ModelError
 from workbench.loopback import Fault, Script, Server, serve
 from workbench.records import Model
 from workbench.run.budget import Use
@@ -509,6 +514,79 @@ def test_a_batch_is_found_beyond_the_first_page(monkeypatch: pytest.MonkeyPatch)
             assert opened.find({"workbench_batch": "5"}, "file-000099") is None
             assert opened.find_file("f0.jsonl") == "file-000001"
             assert opened.find_file("f9.jsonl") is None
+
+
+PAGE_OF = '{"data": [{"id": "b%d"}], "has_more": true}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda number: PAGE_OF % number, "its list of /batches has no end"),
+        (lambda number: PAGE_OF % 1, "its list of /batches has no end"),
+        (lambda number: '{"data": ["b1"], "has_more": true}', "this is no list of /batches"),
+        (lambda number: '{"data": [{"status": "completed"}], "has_more": true}', "this is no list of /batches"),
+        (lambda number: '{"data": "b1"}', "this is no list of /batches"),
+        (lambda number: '{"id": "b1"}', "this is no answer of /batches"),
+        (lambda number: "[]", "this is no answer of /batches"),
+        (lambda number: '{"data": ["' + "x" * 20_000 + '"]}', "the answer has more than 0 MiB"),
+    ],
+)
+def test_a_list_has_an_end(monkeypatch: pytest.MonkeyPatch, answer: Callable[[int], str], message: str) -> None:
+    monkeypatch.setattr(openai_batch, "MOST_PAGES", 4)
+    monkeypatch.setattr(openai_batch, "MOST_AT_ONCE", 10_000)
+    with saying(answer) as url, opened_at(url) as opened, pytest.raises(EngineError, match=message):
+        opened.find({"workbench_batch": "1"}, "file-1")
+
+
+def test_a_line_of_answers_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_batch, "MOST_AT_ONCE", 10_000)
+    with saying(lambda number: "x" * 20_000) as url, opened_at(url) as opened:
+        state = BatchState("b1", "completed", "completed", files=("file-1",))
+        with pytest.raises(EngineError, match="a line of its answers has more than 0 MiB"):
+            list(opened.outputs(state, {"r1"}))
+
+
+def test_an_upload_that_tells_no_file_is_no_answer() -> None:
+    message = "this is no answer of /files"
+    with saying(lambda n: '{"data": []}') as url, opened_at(url) as opened, pytest.raises(EngineError, match=message):
+        _uploaded(opened, "f.jsonl", b"{}")
+
+
+@contextmanager
+def opened_at(url: str) -> Iterator[BatchHost]:
+    model = Model("m", "openai", {"model": "m", "base_url": url}, limits={"retries": 0})
+    with OpenAIEngine(model).open_batches() as opened:
+        yield opened
+
+
+@contextmanager
+def saying(answer: Callable[[int], str]) -> Iterator[str]:
+    """A server that gives to its n-th call `answer(n)`, whatever is asked."""
+    numbers = itertools.count(1)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = answer(next(numbers)).encode()
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *told: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _uploaded(opened: BatchHost, name: str, line: bytes) -> str:

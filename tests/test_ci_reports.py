@@ -309,6 +309,17 @@ def test_the_action_passes_and_tells_of_a_broken_file(failing: Path) -> None:
     assert "::error title=Workbench::workbench: evals/mood.yaml:7: " in printed
 
 
+@pytest.mark.slow
+def test_the_action_passes_nothing_that_was_not_run(failing: Path) -> None:
+    """Code of a pull request may end the program with 0, and print what the runner would take for a command."""
+    write(failing, "house.py", "import os\nos.write(2, b'::error::from the code\\n')\nos._exit(0)\n")
+    returned, printed, outputs, _ = run_action(failing, {"suite": "mood", "reports": "-p"})
+    assert (returned, outputs["code"], outputs["run"]) == (3, "3", "")
+    begin, command, end, *_ = printed.splitlines()
+    assert command == "::error::from the code"
+    assert begin == f"::stop-commands::{end.strip(':')}"
+
+
 def test_the_hook_lints(project: Path, capsys) -> None:
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     assert re.search(hook["files"], "prompts/mood.prompty") and not hook["pass_filenames"]

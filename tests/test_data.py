@@ -7,15 +7,17 @@ import io
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.define.data import load_cases, shuffled
+from workbench.define.data import load_cases, read_rows, shuffled
 from workbench.define.project import Project, load_project
 from workbench.define.suite_file import CasesFile
 from workbench.define.yamlfile import parse_yaml
-from workbench.errors import UseError
+from workbench.errors import DataError, UseError
 from workbench.records import Case, Message
 
 SUITE = parse_yaml("name: x\ncases: []", "evals/x.yaml")
@@ -165,6 +167,24 @@ def test_bad_data(project, name, text, mapping, error):
     assert str(caught.value).startswith(error)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        (lambda: {"t": pa.array([2**55], pa.timestamp("ms"))}, "c.parquet: a value has no counterpart in Python"),
+        (lambda: {"t": pa.array([2**30], pa.date32())}, "c.parquet: a value has no counterpart in Python"),
+        (lambda: [pa.array([1]), pa.array([2])], "c.parquet: has the column 't' twice"),
+    ],
+)
+def test_bad_parquet(project, table, error):
+    made = table()
+    columns = pa.table(made) if isinstance(made, dict) else pa.Table.from_arrays(made, names=["t", "t"])
+    path = project.root / "c.parquet"
+    pq.write_table(columns, path)
+    with pytest.raises(DataError) as caught:
+        list(read_rows(path, "c.parquet"))
+    assert str(caught.value).startswith(error)
 
 
 @pytest.mark.parametrize(

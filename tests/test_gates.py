@@ -183,7 +183,7 @@ def test_what_a_gate_can_not_be(project: Path, capsys, gates: str, message: str)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("gate", "mood"), "there is no run of suite 'mood' as its prompts, models and cases stand now"),
+        (("gate", "mood"), "there is no run of suite 'mood' as its prompts, models, cases and scorers stand now"),
         (("gate", "nosuch"), "unknown run 'nosuch'"),
         (("gate", "mood", "--baseline", "no.json"), "there is no run"),
         (("baseline", "bless", "latest"), "unknown run 'latest'"),
@@ -268,6 +268,88 @@ def test_a_renamed_prompt_does_not_slip_through(blessed: Path, capsys) -> None:
     assert call(blessed, "run", "mood", "--gate") == 4
     told = capsys.readouterr().err
     assert "note: in the baseline, but not in this run: mood" in told
+
+
+def python_scorer(root: Path, verdict: str) -> None:
+    write(root, "scorer.py", f"def right(text, inputs, expected):\n    return {verdict}\n")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: write(root, "evals/mood.yaml", SUITE.replace("[exact]", "[{exact: {ignore_case: true}}]")),
+        lambda root: write(root, "evals/mood.yaml", SUITE + "repeats: 2\n"),
+        lambda root: model(root, range(20, 175)),
+        lambda root: write(root, "workbench.yaml", "models: {house: {engine: echo}}\n"),
+    ],
+    ids=["a scorer's setting", "repeats", "the model's code", "the model"],
+)
+def test_a_gate_of_a_suite_judges_no_run_of_what_the_suite_was(blessed: Path, capsys, change) -> None:
+    assert call(blessed, "gate", "mood") == 0
+    change(blessed)
+    assert call(blessed, "gate", "mood") == 2
+    assert "no run of suite 'mood' as its prompts, models, cases and scorers stand now" in capsys.readouterr().err
+
+
+def test_a_scorer_of_the_projects_own_is_its_file(project: Path, capsys) -> None:
+    gates = "gates: [{scorer: python, at_least: 0.5}]\n"
+    write(
+        project,
+        "evals/mood.yaml",
+        SUITE[: SUITE.index("gates:")].replace("[exact]", '[python: "scorer.py:right"]') + gates,
+    )
+    python_scorer(project, "True")
+    assert call(project, "run", "mood", "--gate") == 0
+    python_scorer(project, "text == expected and len(inputs['text']) < 3")
+    assert call(project, "gate", "mood") == 2, "these scores are of the file as it was"
+    assert call(project, "run", "mood", "--gate") == 1
+    assert call(project, "gate", "mood") == 1
+
+
+def test_a_run_that_is_taken_up_is_judged_as_the_suite_stands(project: Path, capsys) -> None:
+    """Gates and scorers ask nothing, so they may have changed meanwhile: those that stand in the file decide."""
+    lenient = SUITE.split("  - {scorer: exact, no_worse")[0]
+    write(project, "evals/mood.yaml", lenient.replace("0.6", "0.1"))
+    assert call(project, "run", "mood", "--gate") == 0
+    run = last_run(project, capsys)
+    write(project, "evals/mood.yaml", lenient.replace("0.6", "0.99") + "allow_failed: 0.1\n")
+    assert call(project, "run", "mood", "--resume", run, "--gate") == 1
+    assert "FAIL: exact at least 0.99" in capsys.readouterr().err
+    assert call(project, "gate", run) == 1
+    strict = lenient.replace("[exact]", "[{contains: maybe, as: exact}]")
+    write(project, "evals/mood.yaml", strict)
+    assert call(project, "run", "mood", "--resume", run, "--gate") == 1
+    assert "FAIL: exact at least 0.6 · mood: 0.0 %" in capsys.readouterr().err
+    assert call(project, "gate", "mood") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--limit", "60"), "--limit 60"),
+        (("--only", "prompt=mood", "--repeats", "1"), "--only prompt=mood --repeats 1"),
+        (("--set", "temperature=0.5"), "--set temperature=0.5"),
+    ],
+)
+def test_what_the_command_line_chose_is_said_with_the_verdict(project: Path, capsys, options, told: str) -> None:
+    write(project, "evals/mood.yaml", SUITE.split("  - {scorer: exact, no_worse")[0].replace("0.6", "0.3"))
+    note = f"note: the run was made with {told}: this is not the whole suite as its file has it"
+    assert call(project, "run", "mood", "--gate", *options) == 0
+    assert note in capsys.readouterr().err
+    assert call(project, "gate", "latest") == 0
+    assert note in capsys.readouterr().out
+    assert call(project, "baseline", "bless", "latest") == 0
+    assert note in capsys.readouterr().err
+
+
+def test_one_shard_is_no_run_to_judge_or_bless(project: Path, capsys) -> None:
+    write(project, "evals/mood.yaml", SUITE.split("  - {scorer: exact, no_worse")[0])
+    assert call(project, "run", "mood", "--shard", "1/2", "--quiet") == 0
+    for arguments in (("gate", "latest"), ("baseline", "bless", "latest")):
+        assert call(project, *arguments) == 2
+        assert "has only the cases of shard 1/2; gates and baselines need all" in capsys.readouterr().err
+    assert call(project, "report", "latest", "--to", "junit", "--out", "-") == 0
+    assert "<error" not in capsys.readouterr().out, "its cases are reported, its gates wait for the others"
 
 
 def test_against_the_reference(project: Path, capsys) -> None:

@@ -13,7 +13,7 @@ from workbench import calibrate as module
 from workbench.calibrate import BAR, Wanted, calibrate, licence_state, short_of, write_licence
 from workbench.cli import main
 from workbench.errors import DataError, UseError
-from workbench.labelling import Sample, draw, write_labels
+from workbench.labelling import Sample, draw, read_labels, write_labels
 from workbench.store.database import Database
 
 RUBRIC = """---
@@ -225,12 +225,67 @@ def test_a_judge_that_prefers_a_place_is_seen(root: Path) -> None:
         ('{"label": true, "output": "x"}', "must be a point of the scale"),
         ('{"label": "first", "first": "x", "second": "y"}', "needs|judges single outputs|against"),
         ('{"label": null, "output": "x"}', "has no label yet"),
+        ('{"label": NaN, "output": "x"}', "l.jsonl:1: the label 'nan' must be a point of the scale"),
+        ('{"label": 1e999, "output": "x"}', "l.jsonl:1: the label 'inf' must be a point of the scale"),
+        ('{"label": 1%s, "output": "x"}' % ("0" * 400), "l.jsonl:1: the label '1000"),
+        ('{"label": "good", "output": "x", "trial": [1]}', "l.jsonl:1: 'trial' must be a text or a number"),
+        ('{"label": "good", "output": "x", "of": {}}', "l.jsonl:1: 'of' must be a text or a number"),
+        ('{"label": "good", "output": "x", "inputs": [1]}', "l.jsonl:1: 'inputs' must be an object"),
+        ("[" * 100_000, "l.jsonl:1: is no JSON"),
     ],
 )
 def test_labels_that_can_not_be_read_are_told_with_their_line(root: Path, line: str, message: str) -> None:
     write(root / "evals/labels/l.jsonl", line + "\n")
     with pytest.raises(UseError, match=message):
         measured(root, "evals/labels/l.jsonl")
+
+
+def test_labels_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Some characters end a line in Python, and none in JSON Lines."""
+    texts = ["a\u2028b", "a\u2029b", "a\x85b", "a\nb", "a\r\nb", "a\x0cb"]
+    write_labels(tmp_path, "evals/labels/l.jsonl", [{"label": "good", "output": text} for text in texts])
+    rows, _ = read_labels(tmp_path, "evals/labels/l.jsonl")
+    assert [row.outputs for row in rows] == [(text,) for text in texts]
+
+
+FIGURES = {"random": 100, "n": 100, "kappa": {"value": 0.8, "low": 0.6}, "position": None}
+LICENCE = {
+    "rubric": "r", "revision": "v", "model": "m", "identity": "i", "form": "f", "expires": "2999-01-01",
+    "figures": FIGURES, "bar": {"labels": 100, "kappa_low": 0.4, "position_bias": 0.1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ({}, "licensed"),
+        ({"expires": "2020-01-01"}, "expired"),
+        ({"expires": "20260101"}, "expired"),  # the same date in another form of ISO 8601
+        ({"figures": {**FIGURES, "kappa": {"value": 0.5, "low": 0.3}}}, "unlicensed"),
+        ({"revision": "w"}, "expired"),
+        ({"rubric": "other"}, "unlicensed"),
+    ],
+)
+def test_an_edited_licence_is_held_to_what_it_says(tmp_path: Path, change: dict, state: str) -> None:
+    write(tmp_path / "evals/judges/x.json", json.dumps({**LICENCE, **change}))
+    assert licence_state(tmp_path, "r", "i", "v", "f").state == state
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({**LICENCE, "figures": {**FIGURES, "kappa": {"value": 0.5, "low": float("nan")}}}),
+        json.dumps({**LICENCE, "bar": {**LICENCE["bar"], "kappa_low": float("nan")}}),
+        json.dumps({**LICENCE, "expires": "never"}),
+        "[" * 100_000,
+        "[]",
+    ],
+)
+def test_a_licence_without_figures_is_none(tmp_path: Path, text: str) -> None:
+    """Nothing is below a NaN, so that it would pass every bar."""
+    write(tmp_path / "evals/judges/x.json", text)
+    with pytest.raises(DataError, match="evals/judges/x.json: is no judge's licence"):
+        licence_state(tmp_path, "r", "i", "v", "f")
 
 
 def test_a_broken_licence_is_told(root: Path) -> None:

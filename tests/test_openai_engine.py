@@ -324,6 +324,26 @@ def test_a_stream_that_is_held_open_after_its_end_has_answered() -> None:
     assert (output.text, output.failure) == ("yes", None)
 
 
+WHOLE = {
+    "choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 2, "completion_tokens": 1},
+}
+
+
+@pytest.mark.parametrize("head", ["Content-Type: application/json\r\n", "Content-Type: text/event-stream\r\n", ""])
+@pytest.mark.parametrize("before", [b"", b" \r\n\t", b" " * 70_000])
+def test_a_host_that_does_not_stream_has_answered(head: str, before: bytes) -> None:
+    """It ignores `stream: true`: what it answers is whole, and paid for."""
+    body = before + json.dumps(WHOLE).encode()
+    with answering(f"HTTP/1.1 200 OK\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body) as url:
+        limits = {"retries": 0, "timeout": 5}
+        made = OpenAIEngine(Model("a", "openai", {"model": "m", "base_url": url}, limits=limits))
+        told, output = pieces(made, user("hello", stream=True))
+    assert (output.text, output.failure, output.prompt_tokens, output.output_tokens) == ("yes", None, 2, 1)
+    assert output.seconds and output.first_token_seconds is None, "it tells nothing of its first token"
+    assert told == ["yes"]
+
+
 @contextmanager
 def answering(raw: bytes) -> Iterator[str]:
     """A server that sends these bytes to its first call and keeps the connection open."""

@@ -138,7 +138,14 @@ def test_relative_stores_start_at_the_project(tmp_path, url, expected):
         ("a: !!python/object:os.system x", "workbench.yaml:1: tag '!!python/object:os.system' is not supported"),
         ("a: .inf", "workbench.yaml:1: '.inf' is not a value that JSON can hold"),
         ("a: " + "9" * 5000, "workbench.yaml:1: '9999999999"),
-        ('a: "\\ud800"', "workbench.yaml:1: "),
+        (
+            '\na: "x\\ud800"',
+            "workbench.yaml:2: 'x\\ud800' holds half of a surrogate pair; write the character itself, or both escapes",
+        ),
+        ('"\\ude00\\ud83d": 1', "workbench.yaml:1: '\\ude00\\ud83d' holds half of a surrogate pair"),
+        ('b: 1\na: "\\U00110000"', "workbench.yaml:2: an escape stands for no character; the largest is \\U0010FFFF"),
+        ('a: "\\UFFFFFFFF"', "workbench.yaml:1: an escape stands for no character"),
+        ("a: 0x" + "f" * 5000, "workbench.yaml:1: '0xfff"),
         ("? [a]\n: b", "workbench.yaml:1: a key must be text"),
         ("a: 1\n---\na: 2", "workbench.yaml:2: not valid YAML: but found another document"),
         (
@@ -168,6 +175,12 @@ def test_bytes_that_are_not_text(tmp_path):
         load_project(tmp_path / "none")
     with pytest.raises(UseError, match="workbench.yaml is a file; name the project's folder"):
         load_project(tmp_path / "workbench.yaml")
+
+
+def test_json_is_yaml_with_its_pairs_of_escapes_too():
+    """JSON writes what lies beyond U+FFFF as two escapes (RFC 8259, section 7)."""
+    data = {"😀": ["a😀b", "\U0010ffff", "\ufeffx"]}
+    assert parse_yaml(json.dumps(data), "x.yaml").data == data
 
 
 def test_plain_values_are_those_of_yaml_1_2():

@@ -306,7 +306,7 @@ def test_a_changed_list_is_a_changed_suite(project: Path, capsys) -> None:
     run = capsys.readouterr().out.strip()
     write(project / "evals/s.yaml", SUITE % ", quarantine: [c03]")
     assert call(project, "gate", "s") == 2
-    assert "as its prompts, models and cases stand now" in capsys.readouterr().err
+    assert "as its prompts, models, cases and scorers stand now" in capsys.readouterr().err
     assert call(project, "run", "s", "--resume", run) == 2
     assert "can't be resumed" in capsys.readouterr().err
     assert call(project, "gate", run) == 0, "its own gates, by its own list"

@@ -204,6 +204,9 @@ def test_scores_come_back_as_columns(database: Database) -> None:
     ]  # fmt: skip
 
 
+JUDGED_BY = {"scorers": [], "terms": {}, "judges": {}, "gates": []}
+
+
 @pytest.mark.parametrize(
     ("run", "plan_id", "expected", "message"),
     [
@@ -218,11 +221,11 @@ def test_resuming(database: Database, run: str, plan_id: str, expected, message:
         recording.end_run(connection, "r1", "stopped", {})
     with database.write() as connection:
         if expected is None:
-            recording.resume_run(connection, run, plan(plan_id))
+            recording.resume_run(connection, run, plan(plan_id), JUDGED_BY)
             assert runs.get_run(connection, run).status == "running"
         else:
             with pytest.raises(expected, match=message):
-                recording.resume_run(connection, run, plan(plan_id))
+                recording.resume_run(connection, run, plan(plan_id), JUDGED_BY)
 
 
 def test_a_second_process_on_the_same_suite_is_refused_with_the_pid(database: Database) -> None:

@@ -160,6 +160,9 @@ def edited(table: str, column: str, value: object):
         (edited("outputs", "seconds", True), "is no number"),
         (edited("trials", "output", 999), "output 999, which is missing"),
         (edited("trials", "run", "other"), "a run that is missing"),
+        (edited("trials", "variant", "other"), "has trials without a variant or a case: tr1-"),
+        (edited("trials", "case", "other"), "has trials without a variant or a case: tr1-"),
+        (edited("scores", "trial", "tr1-0"), "has scores without a trial: tr1-0"),
         (edited("scores", "kind", "odd"), "'kind' that can't be one"),
     ],
 )  # fmt: skip

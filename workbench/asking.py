@@ -27,7 +27,7 @@ from workbench.run.budget import Budget, Use, worst_use
 from workbench.run.plan import Asked, identified
 from workbench.run.send import Dispatcher, Ended
 from workbench.scorers.base import Rubric, Wanting
-from workbench.store import recording
+from workbench.store import batches, recording
 from workbench.store.database import Database
 from workbench.tracing import open_spans
 
@@ -164,7 +164,7 @@ class Asker:
 
     def close(self) -> None:
         """Keeps what came in after the last job was left."""
-        self._keep(self._flight.take(0))
+        self._keep(self._flight.take(0), last=True)
 
     def _drive(self, jobs: Iterator[Job], each_turn: Callable[[], None]) -> None:
         exhausted = False
@@ -221,7 +221,8 @@ class Asker:
 
     def _known(self, ids: Sequence[str]) -> dict[str, Output]:
         with self._room.database.read() as connection:
-            return {i: kept.output for i, kept in recording.known(connection, ids, self._room.newer_than).items()}
+            known = recording.known(connection, ids, self._room.newer_than, self._room.run)
+        return {i: kept.output for i, kept in known.items()}
 
     def _receive(self, arrived: Arrived) -> None:
         """Commits what has arrived, then tries the jobs that waited for it; raises what an engine raised."""
@@ -235,9 +236,9 @@ class Asker:
         self._try(list(ready))
         raise_first_error(arrived)
 
-    def _keep(self, arrived: Arrived) -> list[Output]:
+    def _keep(self, arrived: Arrived, *, last: bool = False) -> list[Output]:
         """Commits and counts what has arrived; nobody waits any more for what was cancelled."""
-        landed = self._flight.keep(arrived)
+        landed = self._flight.keep(arrived, last=last)
         for cancelled in landed.cancelled:
             self._waiting.pop(cancelled, None)
         for request, kept in zip(landed.requests, landed.kept, strict=True):
@@ -266,15 +267,29 @@ def run_budgets(
             )
     with database.read() as connection:
         spent = Use(*recording.spent(connection, run))
-    budgets = project_budget(limits, database, desk)
+    budgets = project_budget(limits, database, desk.worst_case, run)
     return [Budget(own.get("cost"), own.get("tokens"), own.get("time"), desk.worst_case, spent), *budgets]
 
 
-def project_budget(limits: Mapping[str, Json], database: Database, desk: Desk) -> list[Budget]:
-    """The project's budget, with all that its store has spent."""
+def project_budget(
+    limits: Mapping[str, Json], database: Database, worst: Callable[[Request], Use], run: str
+) -> list[Budget]:
+    """The project's budget, with all that its store has spent, and what batches may take at most. What other runs
+    spend meanwhile counts as soon as they have kept it; what they have in flight is theirs to know."""
     if not limits.keys() & {"cost", "tokens"}:
         return []
+    newest, kept = 0, Use()
+
+    def others() -> Use:
+        nonlocal newest, kept
+        with database.read() as connection:
+            newest, cost, tokens = recording.spent_by_others(connection, run, newest)
+            waiting = Use(*batches.in_flight(connection))
+        kept += Use(cost, tokens)
+        return kept + waiting
+
     with database.read() as connection:
-        spent = Use(*recording.spent(connection))
-    what = "the project's budget"
-    return [Budget(limits.get("cost"), limits.get("tokens"), None, desk.worst_case, spent, what)]
+        own = Use(*recording.spent(connection, run))
+    budget = Budget(limits.get("cost"), limits.get("tokens"), None, worst, own, "the project's budget", others=others)
+    budget.look()
+    return [budget]

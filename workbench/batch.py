@@ -223,7 +223,7 @@ def _plan(
     done: Submitted,
 ) -> None:
     """Gives known answers to the trials, and plans batches of what is neither answered nor on its way."""
-    known, limits = known_answers(database, reuse_after), budgets(prepared, database, done.run)
+    known, limits = known_answers(database, reuse_after, done.run), budgets(prepared, database, done.run)
     chunks = Chunks({alias: (host.most_requests, host.most_bytes) for alias, host in hosts.items()})
     with database.read() as connection:
         flying = batches.requests_in_flight(connection)

@@ -97,9 +97,9 @@ def begin(
         for prompt in suite.prompts.values():
             record_revision(connection, prompt)
         if options.resume is not None:
-            recording.resume_run(connection, run, plan)
+            recording.resume_run(connection, run, plan, _judged_by(prepared))
         else:
-            header = {**_header(prepared, seed), "fresh": options.fresh}
+            header = {**_header(prepared, seed), **_judged_by(prepared), "fresh": options.fresh}
             recording.start_run(connection, run, suite, plan, header)
     return Begun(run, seed, len(trials), oldest, prepared, retrieving)
 
@@ -121,19 +121,28 @@ def _header(prepared: Prepared, seed: int) -> dict[str, Json]:
         "seed": seed,
         "repeats_exactly": all(engine.capabilities.exact for engine in prepared.engines.values()),
         "models": models,
+        **({"until": dict(suite.until)} if suite.until else {"race": dict(suite.race)} if suite.race else {}),
+        "cases": len(suite.cases),
+        **({"expected_field": suite.expected_field} if suite.expected_field else {}),
+        "repeats": suite.repeats,
+        **({"shard": suite.shard} if suite.shard else {}),
+        **({"narrowed": suite.narrowed} if suite.narrowed else {}),
+        **provenance(prepared.root),
+    }
+
+
+def _judged_by(prepared: Prepared) -> dict[str, Json]:
+    """What of a suite may be another when its run is taken up again: all that asks nothing else."""
+    suite = prepared.suite
+    return {
         "scorers": [spec.name for spec in suite.scorers],
+        "terms": prepared.terms,
         "judges": described(prepared.asking),
         "reference": suite.reference or suite.variants[0].id,
         "margin": suite.margin,
         "gates": [dict(gate) for gate in suite.gates],
         "allow_failed": suite.allow_failed,
-        **({"until": dict(suite.until)} if suite.until else {"race": dict(suite.race)} if suite.race else {}),
         "suite": suite.text,
         "path": suite.path,
-        "cases": len(suite.cases),
-        **({"expected_field": suite.expected_field} if suite.expected_field else {}),
-        "repeats": suite.repeats,
-        **({"shard": suite.shard} if suite.shard else {}),
-        **({"budget": dict(suite.budget)} if suite.budget else {}),
-        **provenance(prepared.root),
+        "budget": dict(suite.budget),
     }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from workbench.define.baseline import Baseline, BaselineCase, BaselineVariant, CaseScores, short_key
+from workbench.define.shards import refuse_shard
 from workbench.errors import UseError
 from workbench.records import Run, ScoreColumns
 from workbench.store import measures, whole
@@ -24,6 +25,7 @@ def make_baseline(connection: Any, run: Run, message: str = "", picked_of: int |
 
     Raises UseError where the run is not complete, misses answers beyond what its suite allows, or has no
     scores."""
+    refuse_shard(run)
     if run.status != "complete":
         raise UseError(f"run {run.id} is {run.status}, so its scores are not whole; finish it, or bless another")
     if problem := whole.lacking(connection, run).problem:

@@ -36,6 +36,8 @@ DAYS = 180
 """How long a licence holds."""
 FOLDER = "evals/judges"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+CALIBRATION = "calibration"
+"""Stands where an output names the run that asked for it; no run has that id."""
 OTHER = "the other"
 """What a pair of labelled outputs is judged against."""
 
@@ -87,7 +89,8 @@ def calibrate(
     _check_labels(labels, judge, wanted.labels)
     judging = Judging(planned=len(labels))
     found: dict[int, _Said] = {}
-    room = Room(database, "calibration", desk.engines, project_budget(limits, database, desk), stop=stop or Event())
+    budgets = project_budget(limits, database, desk.worst_case, CALIBRATION)
+    room = Room(database, CALIBRATION, desk.engines, budgets, stop=stop or Event())
     about = {"workbench.rubric": wanted.rubric}
     with (
         desk.traced(f"calibrate {wanted.rubric}", about, judging) as ended,
@@ -294,14 +297,18 @@ def licences(root: Path) -> dict[str, Mapping[str, Json]]:
     for place in sorted((root / FOLDER).glob("*.json")):
         shown = f"{FOLDER}/{place.name}"
         try:
-            licence = json.loads(inside(root, shown).read_text("utf-8"))
+            licence = json.loads(inside(root, shown).read_text("utf-8"), parse_constant=_no_number)
             date.fromisoformat(licence["expires"])
             short_of(licence["figures"], licence["bar"])
             _ = [licence[name] for name in ("rubric", "revision", "model", "identity", "form")]
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise DataError("is no judge's licence; restore it from git, or calibrate anew", shown) from error
         found[place.stem] = licence
     return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")  # and would be above every bar, since nothing is below it
 
 
 def licence_state(root: Path, rubric: str, identity: str, revision: str, form: str) -> LicenceState:
@@ -322,7 +329,7 @@ def _state(name: str, licence: Mapping[str, Json], identity: str, revision: str,
     ):
         if licence[key] != now:
             return LicenceState("expired", f"licence '{name}': {what} since; calibrate anew")
-    if licence["expires"] < today().isoformat():
+    if date.fromisoformat(licence["expires"]) < today():
         return LicenceState("expired", f"licence '{name}' ended on {licence['expires']}; calibrate anew")
     if short := short_of(licence["figures"], licence["bar"]):
         return LicenceState("unlicensed", f"licence '{name}' falls short of its own bar: {'; '.join(short)}")

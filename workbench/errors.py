@@ -24,9 +24,11 @@ from pathlib import Path
 
 
 class WorkbenchError(Exception):
-    """An error with a message for people."""
+    """An error with a message for people, which is printed as one line."""
 
     exit_code = 3
+    hint = ""
+    """What to do next, where that is a line of its own."""
 
 
 class UseError(WorkbenchError):

@@ -143,7 +143,7 @@ class _Going:
         begun: Begun,
     ) -> None:
         self.prepared, self.database, self.progress, self.stop, self.watch = prepared, database, progress, stop, watch
-        self._known = known_answers(database, begun.reuse_after)
+        self._known = known_answers(database, begun.reuse_after, begun.run)
         own = budgets(prepared, database, begun.run)
         about = about_run(begun.run, prepared.suite)
         title, models = f"run {prepared.suite.name}", prepared.suite.models
@@ -235,7 +235,7 @@ class _Going:
 
     def finish(self, status: str) -> None:
         """Keeps what came in while the engines closed, then ends the run's row."""
-        self._keep(self._flight.take(wait=0))
+        self._keep(self._flight.take(wait=0), last=True)
         self._judges.close()
         self.progress.unscored += self.progress.judging.unscored
         with self.database.write() as connection:
@@ -276,9 +276,9 @@ class _Going:
         self._beat()
         self.watch(self.progress)
 
-    def _keep(self, arrived: Arrived) -> Sequence[Kept]:
+    def _keep(self, arrived: Arrived, *, last: bool = False) -> Sequence[Kept]:
         """Commits and counts what has arrived."""
-        landed = self._flight.keep(arrived)
+        landed = self._flight.keep(arrived, last=last)
         for cancelled in landed.cancelled:
             self._waiting.pop(cancelled, None)
         for request, kept in zip(landed.requests, landed.kept, strict=True):

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from threading import Event
 
 from workbench.engines.base import Engine
+from workbench.errors import StoreError
 from workbench.records import Output, Request
 from workbench.run.budget import Budget, Use
 from workbench.run.send import Dispatcher
@@ -66,6 +67,8 @@ class Flight:
         """What is not asked yet, with its block."""
         self.flying: set[str] = set()
         """Ids of what is asked and has not arrived."""
+        self._unkept: list[tuple[Request, str, Output]] = []
+        """What arrived when the store could not be written: it is paid for, and kept as soon as that can be."""
 
     def line_up(self, block: int, request: Request) -> None:
         self._pending.append((block, request))
@@ -75,6 +78,8 @@ class Flight:
         which budget ended it, in words."""
         asked: list[tuple[int, Request]] = []
         ended = ""
+        for budget in self._room.budgets if self._pending else ():
+            budget.look()
         while self._pending and not self._room.stop.is_set():
             _, request = self._pending[0]
             why = next((why for budget in self._room.budgets if (why := budget.passed_by(request))), "")
@@ -112,11 +117,11 @@ class Flight:
         except Empty:
             return arrived
 
-    def keep(self, arrived: Arrived) -> Landed:
-        """Commits the outputs among what has arrived in one transaction; a cancelled request has none."""
+    def keep(self, arrived: Arrived, *, last: bool = False) -> Landed:
+        """Commits the outputs among what has arrived in one transaction; a cancelled request has none. Raises
+        StoreError where that can't be; then they are held for the next call, and at the `last` one are lost."""
         self.flying -= {request.id for request, _ in arrived}
-        answered: list[tuple[Request, str, Output]] = []
-        cancelled = []
+        answered, cancelled = self._unkept, []
         for request, future in arrived:
             if future.exception() is not None:
                 continue
@@ -130,9 +135,16 @@ class Flight:
                 answered.append((request, self._room.engines[request.model].identity, output))
         if not answered:
             return Landed(cancelled=cancelled)
-        with self._room.database.write() as connection:
-            kept = recording.keep(connection, self._room.run, answered)
-            recording.beat(connection, self._room.run)
+        try:
+            with self._room.database.write() as connection:
+                kept = recording.keep(connection, self._room.run, answered)
+                recording.beat(connection, self._room.run)
+        except StoreError as error:
+            if last:
+                count = f"{len(answered):,} {'answer' if len(answered) == 1 else 'answers'}"
+                raise StoreError(f"{error}; the last {count} could not be kept, and will be asked again") from error
+            raise
+        self._unkept = []
         return Landed(kept, [request for request, _, _ in answered], cancelled)
 
     def _arrive(self, request: Request, future: Future[Output]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from workbench.calibrate import licence_state
 from workbench.define.baseline import Baseline, BaselineVariant, place, short_key
 from workbench.define.gates import Gate
+from workbench.define.shards import narrowed, refuse_shard
 from workbench.errors import SuiteError
 from workbench.estimates import Labels, Other, people_would_say, read_drawn
 from workbench.records import Run, ScoreColumns
@@ -95,7 +96,8 @@ def check_gates(
 
     Raises SuiteError, with the gate's line, where it can't be judged: no baseline, scores on other terms, a
     scorer whose values have no mean or no good direction, a bound that no score can reach, a judge without a
-    licence."""
+    licence. Raises UseError for the run of one shard."""
+    refuse_shard(run)
     read = _Run(
         connection,
         run,
@@ -104,7 +106,7 @@ def check_gates(
         measures.asked_by(connection, run.id),
         quarantined_cases(connection, [run.id]).get(run.id, ()),
     )
-    notes = dict.fromkeys(_quarantine_notes(read.quarantined))
+    notes = dict.fromkeys([*narrowed(run), *_quarantine_notes(read.quarantined)])
     if any(read.judges(gate) for gate in gates):
         read.labels = read_drawn(root)
         notes |= dict.fromkeys(f"labels that don't count: {why}" for why in read.labels.picked)

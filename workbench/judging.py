@@ -17,8 +17,8 @@ from workbench.flight import Room
 from workbench.records import EMPTY, Case, Json, Judgement, Output, Score, ScorerSpec, Variant
 from workbench.run.budget import Budget
 from workbench.run.send import Dispatcher
-from workbench.scorers.base import Answered, Asking, Scorer
-from workbench.scorers.build import asking_parts, compares, score_key, share_of
+from workbench.scorers.base import Answered, Asking, Scorer, countable
+from workbench.scorers.build import asking_parts, compares, score_key, scorer_terms, share_of
 from workbench.scorers.judge import Judge
 from workbench.scoring import Scorers, case_of, check_expected, expected_answer
 from workbench.store import recording, runs
@@ -94,7 +94,7 @@ def judge_stored(
         finally:
             judges.close()
     with database.write() as connection:
-        recording.add_scorers(connection, run, [spec.name for spec, _ in scorers], described(scorers))
+        recording.add_scorers(connection, run, scorer_terms(scorers), described(scorers))
         keep_ended(connection, [run])
     return judging
 
@@ -171,7 +171,7 @@ class RunJudging:
             if self._old.get((row.trial_id, spec.name)) == key:
                 self._judging.kept += 1
                 return
-            judged = scorer(answer)
+            judged = countable(scorer(answer))
         except ScorerError as error:
             judged = Judgement(None, "pass", str(error), failed=True)
         if judged.failed:

@@ -19,6 +19,7 @@ from workbench.define.files import replace_text
 from workbench.errors import DataError, UseError
 from workbench.judging import find_reference
 from workbench.records import Case, Json, Run, content_id
+from workbench.scorers.base import MOST_VALUE
 from workbench.scorers.judge import SIDES
 from workbench.store import runs
 from workbench.store.database import Database
@@ -169,17 +170,22 @@ def read_labels(root: Path, name: str, all_rows: bool = False) -> tuple[list[Lab
     place = inside(root, name)
     try:
         raw = place.read_bytes()
-        lines = raw.decode("utf-8").splitlines()
+        lines = raw.decode("utf-8").split("\n")  # splitlines would cut at U+2028 inside a text
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("can't be read as UTF-8 text; draw one with 'workbench judge sample'", name) from error
     rows = [_labelled(line, name, number) for number, line in enumerate(lines, 1) if line.strip()]
     return [row for row in rows if all_rows or row.label], hashlib.sha256(raw).hexdigest()
 
 
+_PLAIN = ("run", "seed", "drawn", "of", "scorer", "frame", *(
+    f"{side}{about}" for about in ("model", "trial", "variant") for side in ("", "first_", "second_")
+))  # fmt: skip
+
+
 def _labelled(line: str, name: str, number: int) -> Labelled:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"is no JSON: {error}", name, number) from error
     if not isinstance(row, dict):
         raise DataError("must be an object with a 'label'", name, number)
@@ -187,8 +193,12 @@ def _labelled(line: str, name: str, number: int) -> Labelled:
     sides = ("output",) if "output" in row else SIDES[:2]
     if not all(isinstance(row.get(side), str) for side in sides):
         raise DataError("needs an 'output', or 'first' and 'second', as text", name, number)
-    if isinstance(label, bool) or not isinstance(label, (str, int, float)):
-        raise DataError(f"the label {label!r} must be a point of the scale: a text or a number", name, number)
+    if isinstance(label, bool) or not isinstance(label, (str, int, float)) or not _countable(label):
+        raise DataError(f"the label {str(label)[:40]!r} must be a point of the scale: a text or a number", name, number)
+    if odd := [key for key in _PLAIN if isinstance(row.get(key), (list, dict))]:
+        raise DataError(f"'{odd[0]}' must be a text or a number", name, number)
+    if not isinstance(row.get("inputs") or {}, dict):
+        raise DataError("'inputs' must be an object", name, number)
     chance = row.get("probability")
     known = isinstance(chance, (int, float)) and not isinstance(chance, bool) and 0 < chance <= 1
     case = Case(str(row.get("case", f"line {number}")), row.get("inputs") or {}, row.get("expected"))
@@ -211,6 +221,10 @@ def _labelled(line: str, name: str, number: int) -> Labelled:
         draw=draw if isinstance(row.get("of"), int) else None,
         scorer=row.get("scorer"),
     )
+
+
+def _countable(label: str | float) -> bool:
+    return isinstance(label, str) or abs(label) <= MOST_VALUE
 
 
 def label_files(root: Path) -> list[str]:

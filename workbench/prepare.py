@@ -11,7 +11,7 @@ from itertools import chain, takewhile
 from pathlib import Path
 from threading import Event
 
-from workbench.asking import Desk
+from workbench.asking import Desk, project_budget
 from workbench.define.gates import Gate
 from workbench.define.places import at_setting, in_file_of
 from workbench.define.prompt import render_prompt
@@ -27,7 +27,7 @@ from workbench.retrieval import Found, check_models, find_by_words, find_known, 
 from workbench.run.budget import Budget, Use, worst_use
 from workbench.run.plan import Asked, Planned, check_capabilities, plan_block
 from workbench.run.reuse import newest_wanted
-from workbench.scorers.build import asking_parts, compares
+from workbench.scorers.build import asking_parts, compares, scorer_terms
 from workbench.scorers.judge import Judge
 from workbench.scorers.timing import Latency
 from workbench.scoring import Scorers, build_scorers, check_expected
@@ -103,6 +103,11 @@ class Prepared:
             yield list(planned if stop is None else takewhile(lambda _: not stop.is_set(), planned))
             if stop is not None and stop.is_set():
                 return
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """See `scorer_terms`."""
+        return scorer_terms([*self.scorers, *self.asking])
 
     def _draft(self, trial: Trial) -> Request:
         """What a trial asks; the plan adds id and seed."""
@@ -241,12 +246,13 @@ def _continued(prompt: tuple[Message, ...], history: tuple[Message, ...]) -> tup
     return (*prompt[:lead], *history, *prompt[lead:])
 
 
-def known_answers(database: Database, newer_than: str) -> Callable[[Iterable[str]], dict[str, Kept]]:
-    """A look-up of request ids in the store; answers older than that time (ISO 8601, UTC) don't count."""
+def known_answers(database: Database, newer_than: str, run: str = "") -> Callable[[Iterable[str]], dict[str, Kept]]:
+    """A look-up of request ids in the store; answers older than that time (ISO 8601, UTC) don't count, but those of
+    `run` do."""
 
     def look_up(ids: Iterable[str]) -> dict[str, Kept]:
         with database.read() as connection:
-            return recording.known(connection, ids, newer_than)
+            return recording.known(connection, ids, newer_than, run)
 
     return look_up
 
@@ -258,13 +264,9 @@ def budgets(prepared: Prepared, database: Database, run: str) -> list[Budget]:
         return []
     with database.read() as connection:
         by_run = Use(*recording.spent(connection, run)) + Use(*batches.in_flight(connection, run))
-        by_all = Use(*recording.spent(connection)) + Use(*batches.in_flight(connection))
     worst = prepared.worst_case
-    limits = [
-        Budget(own.get("cost"), own.get("tokens"), own.get("time"), worst, by_run),
-        Budget(project.get("cost"), project.get("tokens"), None, worst, by_all, "the project's budget"),
-    ]
-    return [b for b in limits if (b.cost, b.tokens, b.seconds) != (None, None, None)]
+    limits = [Budget(own.get("cost"), own.get("tokens"), own.get("time"), worst, by_run)] if own else []
+    return limits + project_budget(project, database, worst, run)
 
 
 def _check_variant(suite: Suite, variant: Variant, engine: Engine) -> None:

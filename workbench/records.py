@@ -1,6 +1,5 @@
 """The plain records that every stage speaks, in the order in which the data flows:
-Message → Prompt → Case → Model → Variant → Trial → Request → Output → Score → Run
-
+Message → Prompt → Case → Model → Variant → Trial → Request → Output → Score → Run.
 All are frozen; none knows a stage. An id is a hash of content, tagged with its scheme: it can be derived again.
 """
 
@@ -286,9 +285,8 @@ class ScorerSpec:
     """A scorer as a suite asks for it."""
 
     name: str
-    """Unique in the suite."""
+    """Unique in the suite; `scorer` is the registered name."""
     scorer: str
-    """The registered name."""
     settings: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     expected: str | None = None
     """A template over the case's inputs that gives the expected answer; None: the case's own."""
@@ -331,6 +329,8 @@ class Suite:
     """What is searched, and for what, before a case is asked about: see `define.retrieve`; empty: nothing."""
     shard: str = ""
     """`2/5` where these are only the cases of one part of several (`define.shards`)."""
+    narrowed: str = ""
+    """What the command line says in place of the file, in its words: `--limit 5 --only model=house`."""
     text: str = ""
     """The suite's file as it was read."""
     path: str | None = None

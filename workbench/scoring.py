@@ -11,8 +11,8 @@ from pathlib import Path
 from workbench.define.template import render_value
 from workbench.errors import DataError, ScorerError, WorkbenchError
 from workbench.records import Case, Json, Judgement, Output, Score, ScorerSpec
-from workbench.scorers.base import Answered, Desk, Scorer
-from workbench.scorers.build import build_scorer, score_key
+from workbench.scorers.base import Answered, Desk, Scorer, countable
+from workbench.scorers.build import build_scorer, score_key, scorer_terms
 from workbench.store import recording, runs
 from workbench.store.database import Database
 from workbench.store.summaries import keep_ended
@@ -57,7 +57,7 @@ def score_output(scorers: Scorers, trial_id: str, case: Case, output: Output) ->
     for spec, scorer in scorers:
         expected = expected_answer(spec, case)
         try:
-            judged = scorer(Answered(output, case, expected))
+            judged = countable(scorer(Answered(output, case, expected)))
             key = "" if judged.failed else score_key(spec, scorer, expected)
         except ScorerError as error:
             judged, key = Judgement(None, "pass", str(error), failed=True), ""
@@ -101,7 +101,7 @@ def score_run(database: Database, run: str, scorers: Scorers) -> Rescored:
                 _save(database, found.id, fresh, done)
         _save(database, found.id, fresh, done)
     with database.write() as connection:
-        recording.add_scorers(connection, found.id, [spec.name for spec, _ in scorers])
+        recording.add_scorers(connection, found.id, scorer_terms(scorers))
         keep_ended(connection, [found.id])
     return done
 

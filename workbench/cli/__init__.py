@@ -7,6 +7,7 @@ resumed), 4 not enough data, 130 interrupted. `main` is the one place that print
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -20,7 +21,7 @@ from workbench import __version__
 from workbench.cli.examples import with_examples
 from workbench.cli.session import Session
 from workbench.errors import WorkbenchError
-from workbench.views.format import printable
+from workbench.views.format import one_line, printable
 
 COMMANDS = {
     "init": ("workbench.cli.project:init", "Write a small working project."),
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no terminal's encoding is a reason to stop
+    stdout = sys.stdout
     try:
         result = workbench.main(arguments, prog_name="workbench", standalone_mode=False)
         sys.stdout.flush()
@@ -91,15 +93,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _complain(_with_usage(error), 2)
     except WorkbenchError as error:
-        return _complain(str(error), error.exit_code)
+        return _complain(one_line(str(error)), error.exit_code, error.hint)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
-    except (BrokenPipeError, SystemExit):
-        # The reader of a pipe has seen enough; so says click by a SystemExit, and by nothing else, with a code
-        # that here would mean a failed gate.
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of a pipe has seen enough; so says click by a SystemExit, with a code that here would mean a
+        # failed gate, once it has put another stream in place of stdout. Any other SystemExit comes of code that was
+        # called, and is no end that a gate may pass by.
+        if isinstance(error, SystemExit) and sys.stdout is stdout:
+            return _complain("code of a plug-in or of the project ended the program (SystemExit)", 3)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return 0
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _complain(f"the name of a file is too long: '{Path(str(error.filename)).name[:60]}…'", 2)
         return _complain(f"can't write what was asked for: {error.strerror or error}", 3)
 
 
@@ -109,6 +116,7 @@ def _with_usage(error: click.ClickException) -> str:
     return error.format_message() + hint
 
 
-def _complain(message: str, code: int) -> int:
-    click.echo(f"workbench: {printable(message)}", err=True)
+def _complain(message: str, code: int, hint: str = "") -> int:
+    for line in filter(None, (f"workbench: {message}", hint)):
+        click.echo(printable(line), err=True)
     return code

@@ -10,6 +10,7 @@ import click
 from workbench.cli.gate import baseline_option
 from workbench.cli.session import Session, emit
 from workbench.define.baseline import Baseline, baseline_path, find_baseline, write_baseline
+from workbench.define.shards import narrowed
 from workbench.define.suite import Overrides, load_suite
 from workbench.errors import UseError, WorkbenchError
 from workbench.records import Run
@@ -54,6 +55,8 @@ def bless(session: Session, run: str, variant: str | None, again: bool, message:
     write_baseline(made, path, session.project.root)
     told = f"{len(made.variants)} variants" if len(made.variants) > 1 else made.variants[0].label
     click.echo(printable(f"{session.project.shown(path)}: run {measured}, {told}, {len(made.cases):,} cases"))
+    for note in narrowed(blessed):
+        click.echo(printable(f"note: {note}"), err=True)
     click.echo("commit it: gates hold later runs against it", err=True)
 
 

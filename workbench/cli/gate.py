@@ -58,7 +58,8 @@ class Judged:
 def gate(session: Session, what: str, baseline_file: Path | None, in_doubt: str, as_json: bool) -> int:
     """Judge a run by gates: those of the suite as its file stands now, or those that RUN had.
 
-    Of a SUITE its newest run is judged, if prompts, models and cases are still the same. No model is asked.
+    Of a SUITE its newest run is judged that was made of prompts, models, cases and scorers as they are now. No model
+    is asked.
     Exit codes: 0 pass, 1 a gate failed, 2 wrong use or a bad file, 3 the run is not whole, 4 not enough data.
     """
     from workbench.store import runs as stored
@@ -66,7 +67,7 @@ def gate(session: Session, what: str, baseline_file: Path | None, in_doubt: str,
     with session.database().read() as connection:
         if what.endswith(ENDINGS) or what in suite_names(session.project):
             suite = load_suite(what, session.project, session.library, SCORERS.names())
-            run, gates = _newest_run(connection, suite), suite.gates
+            run, gates = _newest_run(session, connection, suite), suite.gates
         else:
             run = stored.get_run(connection, what)
             gates = run.header.get("gates", ())
@@ -135,18 +136,29 @@ def told(judged: Judged, as_json: bool) -> Iterator[str]:
     yield from gate_lines(judged.report)
 
 
-def _newest_run(connection: Any, suite: Suite) -> Run:
-    """The newest run of the suite as it stands now. Raises UseError."""
+def _newest_run(session: Session, connection: Any, suite: Suite) -> Run:
+    """The newest run of the suite as it stands now: all that is asked, and by what it is scored. Raises UseError."""
+    from workbench.prepare import prepare_suite
     from workbench.store import runs as stored
     from workbench.store.measures import case_rows
 
+    prepared = prepare_suite(suite, session.project.root)
+    suite = prepared.suite
     variants, cases = {v.id for v in suite.variants}, {(c.id, c.key, c.quarantined) for c in suite.cases}
+    identities = {alias: prepared.engines[alias].identity for alias in sorted({v.model for v in suite.variants})}
+    terms = prepared.terms.items()
     for run in stored.list_runs(connection, suite.name, 20):
-        if {v.id for v in stored.run_variants(connection, run.id)} == variants and {
-            (c.id, c.key, c.quarantined) for c in case_rows(connection, run.id)
-        } == cases:
+        header = run.header
+        models = {alias: model["identity"] for alias, model in header.get("models", {}).items()}
+        if (
+            identities.items() <= models.items()
+            and terms <= header.get("terms", {}).items()
+            and header.get("repeats") == suite.repeats
+            and {v.id for v in stored.run_variants(connection, run.id)} == variants
+            and {(c.id, c.key, c.quarantined) for c in case_rows(connection, run.id)} == cases
+        ):
             return run
     raise UseError(
-        f"there is no run of suite '{suite.name}' as its prompts, models and cases stand now; run it with: "
+        f"there is no run of suite '{suite.name}' as its prompts, models, cases and scorers stand now; run it with: "
         f"workbench run {suite.path or suite.name} --gate"
     )

@@ -71,9 +71,9 @@ def _write(session: Session, connection: Any, run: Run, asked: tuple[str, Path |
 
 
 def _judged(session: Session, connection: Any, run: Run, baseline_file: Path | None) -> tuple[Judged | None, str]:
-    """How the gates stand; or why they can't be judged, empty where there are none."""
+    """How the gates stand; or why they can't be judged, empty where there are none, or only cases of a shard."""
     gates = run.header.get("gates", ())
-    if not gates:
+    if not gates or run.header.get("shard"):
         return None, ""
     try:
         judged = judge(session, connection, run, gates, baseline_file)

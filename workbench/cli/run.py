@@ -33,6 +33,7 @@ from workbench.evaluate import Progress, run_suite
 from workbench.prepare import Plan, Prepared, plan_suite, prepare_suite
 from workbench.records import Suite
 from workbench.registry import SCORERS
+from workbench.store import recording
 from workbench.store import runs as stored
 from workbench.store import whole
 from workbench.store.database import Database
@@ -157,6 +158,8 @@ def _once(session: Session, name: str, overrides: Overrides, settings: Settings)
     if settings.batch:
         how = RunOptions(settings.resume, settings.fresh, settings.seed)
         return submit(prepared, database, how, quiet=settings.quiet, as_json=settings.as_json)
+    for note in _company(prepared, database):
+        errors.out(one_line(note), highlight=False)
     progress, status = _run(prepared, database, settings, errors)
     _print_end(session, database, progress.run, settings)
     if not settings.quiet:
@@ -196,16 +199,9 @@ def _run(prepared: Prepared, database: Database, settings: Settings, errors: Con
             raise
         except WorkbenchError as error:
             if latest:
-                hint = _resume_line(prepared.suite, latest[0].run)
-                raise _with_hint(error, hint) from error
+                error.hint = _resume_line(prepared.suite, latest[0].run)
+                error.exit_code = COULD_NOT_FINISH  # whatever ended the run: what was answered is kept
             raise
-
-
-def _with_hint(error: WorkbenchError, hint: str) -> WorkbenchError:
-    """An error that ended a run: what was answered is kept, so the exit code is 3."""
-    ended = WorkbenchError(f"{error}\n{hint}")
-    ended.exit_code = COULD_NOT_FINISH
-    return ended
 
 
 def _resume_line(suite: Suite, run_id: str) -> str:
@@ -269,6 +265,19 @@ def _say_new_revisions(prepared: Prepared, database: Database, errors: Console) 
             if not any(r.revision == prompt.revision for r in old):
                 was = f", was {short_id(old[0].revision)}" if old else ""
                 errors.out(f"{prompt.name}: new revision {short_id(prompt.revision)}{was}", highlight=False)
+
+
+def _company(prepared: Prepared, database: Database) -> Iterator[str]:
+    """What is to be known of other runs in the store: those at work at the same time, and one from the future."""
+    with database.read() as connection:
+        newest = stored.list_runs(connection, limit=1)
+        others = recording.at_work(connection) if prepared.project_budget else []
+    if newest and newest[0].started > recording.now():
+        what = f"by its clock run {newest[0].id} began at {newest[0].started}, which is not yet"
+        yield f"{what}: 'latest' stays that one; name this run by its id"
+    if others:
+        what = "the project's budget counts what others have spent, not what they have in flight"
+        yield f"in this store run {', '.join(others)} is at work, too; {what}: together they may pass it"
 
 
 def _print_plan(prepared: Prepared, plan: Plan, settings: Settings) -> None:

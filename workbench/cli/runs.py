@@ -136,7 +136,8 @@ def score(session: Session, run: str, scorers: tuple[str, ...], as_json: bool) -
     texts = scorers or [str(found.header["path"])]
     alone, asking = split_scorers([pair for text in texts for pair in built(text)])
     done = score_run(database, found.id, alone)
-    judging = judge_stored(database, found.id, asking, desk, project_budget(session.project.budget, database, desk))
+    budgets = project_budget(session.project.budget, database, desk.worst_case, found.id)
+    judging = judge_stored(database, found.id, asking, desk, budgets)
     with database.read() as connection:
         print_view(load_view(connection, found.id), as_json)
     click.echo(f"{done.made + judging.made} scores made, {done.kept + judging.kept} kept", err=True)

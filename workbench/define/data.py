@@ -216,13 +216,17 @@ def _parquet(path: Path, shown: str) -> Iterator[Row]:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            line = 0
+            line, names = 0, file.schema_arrow.names
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise DataError(f"has the column '{twice[0]}' twice", shown)
             for batch in file.iter_batches():
                 for values in batch.to_pylist():
                     line += 1
                     yield Row({name: _plain(value, shown, line) for name, value in values.items()}, shown, line)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"not a Parquet file: {str(error).splitlines()[0]}", shown) from error
+    except (ValueError, OverflowError) as error:  # of Python's dates, which end with the year 9999
+        raise DataError(f"a value has no counterpart in Python: {error}", shown) from error
 
 
 def _plain(value: Any, shown: str, line: int) -> Json:

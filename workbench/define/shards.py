@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 
 from workbench.errors import SuiteError, UseError
-from workbench.records import Suite
+from workbench.records import Run, Suite
 
 MOST = 10_000
 
@@ -54,3 +54,16 @@ def take_shard(suite: Suite, shard: Shard) -> Suite:
     if not cases:
         raise SuiteError(f"shard {shard} holds none of the {len(suite.cases)} cases; take fewer shards", suite.path)
     return replace(suite, cases=cases, shard=str(shard))
+
+
+def refuse_shard(run: Run) -> None:
+    """Raises UseError for the run of one shard: it says nothing of the other cases."""
+    if shard := run.header.get("shard"):
+        what = f"run {run.id} has only the cases of shard {shard}; gates and baselines need all"
+        raise UseError(f"{what}: put the shards together with 'workbench runs join', and name the run that it makes")
+
+
+def narrowed(run: Run) -> list[str]:
+    """What is said where the command line, and not the suite's file, says what a run is made of."""
+    told = run.header.get("narrowed")
+    return [f"the run was made with {told}: this is not the whole suite as its file has it"] if told else []

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from workbench.define.data import load_cases
 from workbench.define.gates import resolve_gates
@@ -45,6 +45,14 @@ class Overrides:
     limit: int | None = None
     repeats: int | None = None
     seed: int | None = None
+
+    @property
+    def told(self) -> str:
+        """What changes which trials there are, as it is written on the command line."""
+        chosen = [("--only", f"{k}={v}") for k, v in self.only.items()]
+        chosen += [("--set", f"{k}={v}") for k, v in self.set_params.items()]
+        chosen += [(f"--{k}", str(v)) for k, v in (("limit", self.limit), ("repeats", self.repeats)) if v is not None]
+        return " ".join(f"{option} {value}" for option, value in chosen)
 
 
 def load_suite(
@@ -85,7 +93,7 @@ def load_suite(
         repeats=asked.repeats or file.repeats or project.defaults.repeats,
         seed=file.seed if asked.seed is None else asked.seed,
         block=file.block,
-        shard="",
+        narrowed=asked.told,
         reference=reference,
         margin=file.margin,
         allow_failed=file.allow_failed,
@@ -330,7 +338,7 @@ def _gates(
 
 def _stopping(
     file: SuiteFile, variants: tuple[int, int], scorers: tuple[ScorerSpec, ...], located: Located
-) -> dict[str, Mapping[str, Json]]:
+) -> dict[str, Any]:
     """`until` and `race` with the scorer that decides; empty where too few variants are left to compare.
 
     `variants`: how many the suite has, and how many are kept of them."""

@@ -167,7 +167,7 @@ def _plain_variables(variables: Mapping[str, Json], path: str | None) -> dict[st
         try:
             values[str(name)] = plain(value)
         except (TypeError, ValueError, RecursionError) as error:
-            reason = "it holds itself" if isinstance(error, RecursionError) else error
+            reason = "it holds itself, or is nested too deeply" if isinstance(error, RecursionError) else error
             raise PromptError(f"the value of '{name}' can't be used: {reason}", path) from error
     return values
 

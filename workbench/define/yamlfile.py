@@ -117,6 +117,9 @@ def parse_yaml(text: str, shown: str) -> Located:
         raise SuiteError("holds a control character; remove it", shown, line) from error
     except RecursionError as error:
         raise SuiteError("is nested too deeply, or an alias contains itself", shown) from error
+    except (ValueError, OverflowError) as error:  # of `chr`, in PyYAML's reading of escapes
+        at = loader.line + 1 if loader is not None else None
+        raise SuiteError("an escape stands for no character; the largest is \\U0010FFFF", shown, at) from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -242,13 +245,14 @@ class _Builder:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise self.fail("a key must be text; put a value that begins with { or [ in quotes", key)
-            if key.value == "<<" and key.style is None:
+            name = self.text(key)
+            if name == "<<" and key.style is None:
                 self.merge(merged, value, at)
-            elif key.value in own:
-                raise self.fail(f"key '{key.value}' stands twice in the same mapping; remove one", key)
+            elif name in own:
+                raise self.fail(f"key '{name}' stands twice in the same mapping; remove one", key)
             else:
-                own[key.value] = self.build(value, (*at, key.value))
-                self.lines[(*at, key.value)] = key.start_mark.line + 1
+                own[name] = self.build(value, (*at, name))
+                self.lines[(*at, name)] = key.start_mark.line + 1
         return {**merged, **own}
 
     def merge(self, into: dict[str, Json], value: yaml.Node, at: KeyPath) -> None:
@@ -260,14 +264,15 @@ class _Builder:
                 into.setdefault(name, part)
 
     def scalar(self, node: yaml.ScalarNode) -> Json:
-        kind, text = node.tag.removeprefix(_TAG), str(node.value)
+        kind, text = node.tag.removeprefix(_TAG), self.text(node)
         try:
             if kind == "int":
-                return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+                whole = int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+                str(whole)  # Python writes no more digits than it reads
+                return whole
             if kind == "float":
                 number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
                 return _finite(number)
-            text.encode()
         except ValueError as error:
             raise self.fail(f"'{text[:40]}' is not a value that JSON can hold", node) from error
         if kind == "str":
@@ -277,6 +282,15 @@ class _Builder:
         if kind == "bool" and text.lower() in ("true", "false"):
             return text.lower() == "true"
         raise self.fail(f"tag '{_short(node.tag)}' is not supported; only plain text, numbers, lists, mappings", node)
+
+    def text(self, node: yaml.ScalarNode) -> str:
+        """What a key or value says. Two escapes that are a pair of surrogates, as JSON writes what lies beyond U+FFFF,
+        are one character."""
+        try:
+            return str(node.value).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError as error:
+            what = f"{node.value[:40]!a} holds half of a surrogate pair"
+            raise self.fail(f"{what}; write the character itself, or both escapes", node) from error
 
 
 def _finite(number: float) -> float:

@@ -11,7 +11,7 @@ from workbench.define.yamlfile import write_yaml
 from workbench.interop import promptfoo_files as files
 from workbench.interop.handlebars import HISTORY, handlebars_body
 from workbench.interop.promptfoo_models import HOSTS
-from workbench.interop.report import Left, Report
+from workbench.interop.report import Left, Report, mapping
 from workbench.records import Json
 
 KEYS = {"name", "variant", "description", "model", "config", "input", "output", "metadata", "tools"}
@@ -36,8 +36,8 @@ def import_dotprompt(path: Path) -> Report:
         if data.get("tools"):
             raise Left("tools, which are known to the program that runs it")
         body, used, history = handlebars_body(text[found.end() :] if found else text)
-        front = {**_front(report, name, data), **_inputs(report, data.get("input") or {}, used, history)}
-        front |= _outputs(report, name, data.get("output") or {})
+        front = {**_front(report, name, data), **_inputs(report, mapping(data.get("input"), "an input"), used, history)}
+        front |= _outputs(report, name, mapping(data.get("output"), "an output"))
         report.files[f"prompts/{name}.prompty"] = f"---\n{write_yaml(front)}---\n{body}"
         report.add("template", "carried")
     except Left as why:
@@ -47,7 +47,7 @@ def import_dotprompt(path: Path) -> Report:
 
 def _front(report: Report, name: str, data: dict[str, Json]) -> dict[str, Json]:
     params = {}
-    for key, value in (data.get("config") or {}).items():
+    for key, value in mapping(data.get("config"), "a config").items():
         if key not in PARAMS:
             raise Left(f"'{key}' of config")
         params[PARAMS[key]] = value
@@ -76,7 +76,7 @@ def _inputs(report: Report, given: dict[str, Json], used: set[str], history: boo
     """The declared inputs; those that the template uses and nobody declares may be left out."""
     if odd := sorted(given.keys() - {"schema", "default"}):
         raise Left(f"'{odd[0]}' of input")
-    defaults = given.get("default") or {}
+    defaults = mapping(given.get("default"), "the default of input")
     declared = {}
     for name, kind, required, about, whole in _properties(given.get("schema") or {}, "input"):
         declared[name] = {"kind": kind, "required": required and name not in defaults, "description": about}
@@ -127,7 +127,8 @@ def _properties(schema: Json, place: str) -> Iterator[tuple[str, str, bool, str,
     if isinstance(schema, str) or not isinstance(schema, dict):
         raise Left(f"the {place} schema '{schema}', which is known to the program that runs it")
     if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
-        for name, inner in schema["properties"].items():
+        for name, about_it in mapping(schema["properties"], f"the properties of {place}").items():
+            inner = mapping(about_it, f"'{name}' of the {place} schema")
             kind = str(inner.get("type", "any"))
             whole = not inner.keys() - {"type", "description"} and kind in SCALARS
             yield name, _kind(kind), name in (schema.get("required") or ()), str(inner.get("description") or ""), whole

@@ -19,11 +19,15 @@ from workbench.records import (
     Suite,
     Trial,
     Variant,
+    canonical,
     content_id,
 )  # fmt: skip
 from workbench.store import recording, runs
 from workbench.store.database import Database
 from workbench.store.summaries import keep_summary
+
+MAX_NUMBER = 1e100
+"""Beyond, nothing can be counted with it: a spread would be infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,29 @@ class ForeignRun:
     model: str
     params: Mapping[str, Json]
     trials: Sequence[ForeignTrial]
+
+
+def check_foreign(foreign: ForeignRun) -> ForeignRun:
+    """The run, as the store can hold it; raises ValueError for a sample given twice, and for what is no text of Unicode
+    or no number of JSON's."""
+    seen: set[tuple[str, int]] = set()
+    for trial in foreign.trials:
+        if (trial.case, trial.repeat) in seen:
+            raise ValueError(f"sample '{trial.case}' stands there twice")
+        seen.add((trial.case, trial.repeat))
+        output = trial.output
+        for count in (trial.repeat, output.prompt_tokens or 0, output.output_tokens or 0):
+            if not 0 <= count < 2**31:
+                raise ValueError(f"{count:.3g} is no count")
+        numbers = [output.seconds or 0.0, *(value for value, _ in trial.scores.values() if isinstance(value, float))]
+        if not all(abs(number) <= MAX_NUMBER for number in numbers):
+            raise ValueError(f"a number of sample '{trial.case}' is none, or beyond {MAX_NUMBER:g}")
+    told = [
+        [t.case, dict(t.inputs), t.expected, [m.to_json() for m in t.messages], t.output.text, dict(t.scores)]
+        for t in foreign.trials
+    ]
+    canonical([foreign.task, foreign.model, dict(foreign.params), told]).encode()
+    return foreign
 
 
 def keep_foreign(database: Database, foreign: ForeignRun) -> tuple[str, bool]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from workbench.define.yamlfile import write_yaml
 from workbench.interop import promptfoo_files as files
 from workbench.interop.nunjucks import chat_body
-from workbench.interop.report import Left, Report
+from workbench.interop.report import Left, Report, mapping
 from workbench.records import Json
 
 KEYS = {"name", "description", "model", "modelParameters", "messages", "testData", "evaluators"}
@@ -36,7 +36,7 @@ def import_github_models(path: Path) -> Report:
 
 def _prompt(report: Report, name: str, data: dict[str, Json]) -> None:
     params = {}
-    for key, value in (data.get("modelParameters") or {}).items():
+    for key, value in mapping(data.get("modelParameters"), "modelParameters").items():
         if key not in PARAMS:
             raise Left(f"the model parameter '{key}'")
         params[PARAMS[key]] = value
@@ -62,7 +62,10 @@ def _suite(report: Report, name: str, data: dict[str, Json]) -> None:
         return
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise Left("testData that is no list of mappings")
-    scorers = [_scorer(entry) for entry in data.get("evaluators") or []]
+    evaluators = data.get("evaluators") or []
+    if not isinstance(evaluators, list):
+        raise Left("evaluators that are no list")
+    scorers = [_scorer(entry) for entry in evaluators]
     model = {} if data.get("model") else {"models": ["echo"]}
     suite = {"name": name, "prompts": [name], **model, "cases": f"data/{name}.jsonl", "scorers": scorers}
     report.files[f"evals/{name}.yaml"] = write_yaml(suite)
@@ -74,9 +77,10 @@ def _suite(report: Report, name: str, data: dict[str, Json]) -> None:
 
 def _scorer(entry: Json) -> dict[str, Json]:
     """An evaluator on the answer's text as a scorer."""
-    if not isinstance(entry, dict) or set(entry) != {"name", "string"} or len(entry["string"]) != 1:
+    check = entry["string"] if isinstance(entry, dict) and set(entry) == {"name", "string"} else None
+    if not isinstance(check, dict) or len(check) != 1:
         raise Left(f"evaluator {entry.get('name') if isinstance(entry, dict) else entry}, which is no check of a text")
-    ((kind, value),) = entry["string"].items()
+    ((kind, value),) = check.items()
     name = {"as": str(entry["name"])}
     fills = isinstance(value, str) and _VALUE.search(value)
     if kind == "equals":

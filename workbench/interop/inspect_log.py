@@ -7,16 +7,19 @@ much is read has a bound.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from workbench.errors import DataError
-from workbench.interop.foreign import ForeignRun, ForeignTrial
+from workbench.interop.foreign import ForeignRun, ForeignTrial, check_foreign
 from workbench.records import Failure, Json, Kind, Message, Output
 
 MAX_BYTES = 2 * 2**30
 """Of all that is read of one log, unpacked."""
+MAX_SAMPLE = 64 * 2**20
+"""Of one file in a zip."""
 GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 """What Inspect's `value_to_float` makes of its grades: correct, incorrect, partial, no answer."""
 PARAMS = ("temperature", "max_tokens", "top_p", "seed", "frequency_penalty", "presence_penalty")
@@ -25,35 +28,37 @@ PARAMS = ("temperature", "max_tokens", "top_p", "seed", "frequency_penalty", "pr
 def read_inspect(path: Path) -> ForeignRun:
     """The run of a log; raises DataError where it is none."""
     try:
-        head, samples = _zip(path) if zipfile.is_zipfile(path) else _plain(path)
+        head, trials = _zip(path) if zipfile.is_zipfile(path) else _plain(path)
         about = head["eval"]
         config = about.get("model_generate_config") or {}
         params = {name: config[name] for name in PARAMS if config.get(name) is not None}
-        trials = [_trial(sample) for sample in samples]
-        found = ForeignRun("inspect", str(about["task"]), str(about["model"]), params, trials)
+        found = check_foreign(ForeignRun("inspect", str(about["task"]), str(about["model"]), params, trials))
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise DataError(f"can't be read: {error}", path) from error
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise DataError(f"is no log of Inspect: {type(error).__name__} {error}"[:200], path) from error
     if not trials:
         raise DataError("holds no samples; log them with --log-samples", path)
     return found
 
 
-def _plain(path: Path) -> tuple[Json, list[Json]]:
+def _plain(path: Path) -> tuple[Json, list[ForeignTrial]]:
     if path.stat().st_size > MAX_BYTES:
         raise DataError("is larger than 2 GiB", path)
     data = json.loads(path.read_bytes())
-    return data, data.get("samples") or []
+    return data, [_trial(sample) for sample in data.get("samples") or []]
 
 
-def _zip(path: Path) -> tuple[Json, list[Json]]:
+def _zip(path: Path) -> tuple[Json, list[ForeignTrial]]:
     with zipfile.ZipFile(path) as archive:
         names = archive.infolist()
         if sum(info.file_size for info in names) > MAX_BYTES:
             raise DataError("unpacks to more than 2 GiB", path)
         samples = [i for i in names if i.filename.startswith("samples/") and i.filename.endswith(".json")]
-        return json.loads(archive.read("header.json")), [json.loads(archive.read(info)) for info in samples]
+        header = archive.getinfo("header.json")
+        if large := [i.filename for i in (header, *samples) if i.file_size > MAX_SAMPLE]:
+            raise DataError(f"'{large[0]}' in it unpacks to more than {MAX_SAMPLE >> 20} MiB", path)
+        return json.loads(archive.read(header)), [_trial(json.loads(archive.read(info))) for info in samples]
 
 
 def _trial(sample: Mapping[str, Json]) -> ForeignTrial:
@@ -111,6 +116,8 @@ def _scores(given: Mapping[str, Json]) -> Iterator[tuple[str, tuple[float | str 
 def _value(value: Json) -> tuple[float | str | None, Kind]:
     if isinstance(value, bool):
         return float(value), "pass"
+    if isinstance(value, float) and math.isnan(value):  # so Inspect writes what could not be scored
+        return None, "number"
     if isinstance(value, (int, float)):
         return float(value), "fraction" if 0 <= value <= 1 else "number"
     if isinstance(value, str) and value in GRADES:

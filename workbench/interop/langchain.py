@@ -35,7 +35,7 @@ def import_langchain(path: Path) -> Report:
         report.add("prompt", "carried")
     except Left as why:
         report.add("prompt", "left", str(why))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         report.add("prompt", "left", f"it is no prompt of LangChain: {error}")
     return report
 

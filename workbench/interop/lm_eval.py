@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from workbench.errors import DataError
-from workbench.interop.foreign import ForeignRun, ForeignTrial
+from workbench.interop.foreign import ForeignRun, ForeignTrial, check_foreign
 from workbench.records import Json, Kind, Message, Output
 
 KNOWN = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash",
@@ -37,7 +37,7 @@ def read_lm_eval(path: Path) -> ForeignRun:
                     trials.append(_trial(json.loads(text)))
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror}", path) from error
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise DataError(
             f"is no sample of lm-evaluation-harness: {type(error).__name__} {error}"[:200], path, line
         ) from error
@@ -45,7 +45,10 @@ def read_lm_eval(path: Path) -> ForeignRun:
         raise DataError("holds no samples", path)
     if len({t.case for t in trials}) < len(trials):
         raise DataError("holds a document twice, as with several filters; keep the lines of one filter", path)
-    return ForeignRun("lm-eval", task, path.resolve().parent.name or "model", {}, trials)
+    try:
+        return check_foreign(ForeignRun("lm-eval", task, path.resolve().parent.name or "model", {}, trials))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"can't be kept: {error}"[:200], path) from error
 
 
 def _trial(sample: Mapping[str, Json]) -> ForeignTrial:
@@ -65,7 +68,8 @@ def _trial(sample: Mapping[str, Json]) -> ForeignTrial:
 def _first_text(arguments: Json) -> str:
     """The context of the first request: a list of argument lists, or, in newer logs, named ones."""
     while isinstance(arguments, (list, dict)):
-        arguments = arguments[0] if isinstance(arguments, list) else next(iter(arguments.values()))
+        arguments = [*arguments.values()] if isinstance(arguments, dict) else arguments
+        arguments = arguments[0]
     return str(arguments)
 
 

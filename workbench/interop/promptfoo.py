@@ -147,6 +147,8 @@ def _providers(work: Work) -> None:
         work.providers.append(provider)
         if provider.settings:
             work.models[provider.alias] = provider.settings
+        if provider.sent_to:
+            work.report.add(f"address of {provider.ref}", "carried", provider.sent_to)
         if provider.tools:
             work.report.add(f"tools of {provider.ref}", "carried", "they stand with the prompt")
         if provider.settings and "temperature" not in provider.params:

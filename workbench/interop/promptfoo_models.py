@@ -33,6 +33,7 @@ WAYS = {"chat", "responses", "messages", "completion"}
 PARAMS = {
     "temperature", "max_tokens", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort"
 }  # fmt: skip
+_PLACES = {"apiBaseUrl", "apiKeyEnvar"}
 RENAMED = {"max_completion_tokens": "max_tokens", "max_output_tokens": "max_tokens", "num_predict": "max_tokens"}
 
 
@@ -46,6 +47,8 @@ class Provider:
     settings: Mapping[str, Json]
     """Of workbench.yaml; empty for `echo`, which every project has."""
     params: Mapping[str, Json]
+    sent_to: str
+    """Where it is asked and with which key, where the config names that itself; empty: where its host is known."""
     prompts: tuple[str, ...] | None
     """The only prompts that it is asked, by label or id; None: all."""
     tools: tuple[Json, ...] = ()
@@ -73,7 +76,10 @@ def provider_of(given: Json, base: Path) -> Provider:
     tools = [tool for key in ("tools", "functions") if config.get(key) for tool in tools_of(config[key], base)]
     params = _params(entry["id"], {k: v for k, v in config.items() if k not in ("tools", "functions")}, settings)
     alias = "echo" if not settings else re.sub(r"[^\w.-]+", "-", label).strip("-.") or "model"
-    return Provider(label, alias, settings, params, only, tuple(tools))
+    key = f", with the key in ${settings['api_key_env']}" if "apiKeyEnvar" in config else ""
+    address = str(settings.get("base_url", "its own address"))
+    sent_to = f"it is asked at {address}{key}: see that you trust it" if config.keys() & _PLACES else ""
+    return Provider(label, alias, settings, params, sent_to, only, tuple(tools))
 
 
 def _model(name: str) -> Mapping[str, Json]:
@@ -112,6 +118,8 @@ def _params(name: str, config: Mapping[str, Json], settings: dict[str, Json]) ->
             settings["options"] = {"region": value}
         elif key == "apiBaseUrl" and settings and isinstance(value, str):
             settings["base_url"] = value
+            if "apiKeyEnvar" not in config:  # the key of a host that is known goes to no other address
+                settings.pop("api_key_env", None)
         elif key == "apiKeyEnvar" and settings and isinstance(value, str):
             settings["api_key_env"] = value
         else:

@@ -10,6 +10,7 @@ from typing import Literal
 from workbench.define.files import own_file, replace_text
 from workbench.define.project import Project
 from workbench.errors import UseError
+from workbench.records import Json
 
 Fate = Literal["carried", "approximated", "left"]
 
@@ -21,6 +22,15 @@ class Left(Exception):
         """`place`: the file, and its line, where the caller does not know them."""
         super().__init__(message)
         self.place = place
+
+
+def mapping(value: Json, what: str) -> dict[str, Json]:
+    """The value where it is a mapping with texts as keys, an empty one for none; raises Left for anything else."""
+    if value is None or value == "":
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise Left(f"{what} that is no mapping")
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,10 +41,17 @@ class Budget:
     worst: Callable[[Request], Use] = lambda request: Use()
     spent: Use = Use()
     what: str = "the run's budget"
+    others: Callable[[], Use] = Use
+    """What others have spent of it by now; `look` asks."""
     started: float = field(default_factory=time.monotonic)
     _in_flight: dict[str, Use] = field(default_factory=dict)
     _open: Use = Use()
     """The sum of what is in flight."""
+    _elsewhere: Use = Use()
+
+    def look(self) -> None:
+        """Brings up to date what others have spent."""
+        self._elsewhere = self.others()
 
     @property
     def out_of_time(self) -> str:
@@ -57,12 +64,12 @@ class Budget:
         """Which limit the request could pass, in words; empty where it can be asked."""
         if self.cost is None and self.tokens is None:
             return ""
-        worst = self.worst(request)
-        if self.cost is not None and self.spent.cost + self._open.cost + worst.cost > self.cost:
-            spent = f"${self.spent.cost:.4f} of ${self.cost:g} are spent"
+        worst, spent_by_all = self.worst(request), self.spent + self._elsewhere
+        if self.cost is not None and spent_by_all.cost + self._open.cost + worst.cost > self.cost:
+            spent = f"${spent_by_all.cost:.4f} of ${self.cost:g} are spent"
             return f"{self.what}: {spent}, and the next request could cost ${worst.cost:.4f}"
-        if self.tokens is not None and self.spent.tokens + self._open.tokens + worst.tokens > self.tokens:
-            spent = f"{self.spent.tokens:,} of {self.tokens:,} tokens are used"
+        if self.tokens is not None and spent_by_all.tokens + self._open.tokens + worst.tokens > self.tokens:
+            spent = f"{spent_by_all.tokens:,} of {self.tokens:,} tokens are used"
             return f"{self.what}: {spent}, and the next request could take {worst.tokens:,}"
         return ""
 

@@ -19,6 +19,9 @@ from workbench.records import Case, Json, Judgement, Kind, Message, Output, Requ
 REASON_LIMIT = 200
 """The most characters of a reason: it is one line of a table."""
 
+MOST_VALUE = 1e100
+"""A number beyond is no score: its square, and so a spread, would be infinite."""
+
 PROJECT = {"project": True}
 """Metadata of a field that is not a setting: `build` fills it with the project's folder. A scorer that reads
 a file of the project has one, and a `content` property that tells what it read: it enters the score's key."""
@@ -240,6 +243,13 @@ def judged(value: float | str | None, kind: Kind, reason: str, failed: bool = Fa
 def not_judged(kind: Kind, reason: str) -> Judgement:
     """What could not be judged: its score lacks, which no gate passes over."""
     return judged(None, kind, f"unscored: {reason}", failed=True)
+
+
+def countable(judgement: Judgement) -> Judgement:
+    """The judgement, whoever wrote the scorer; raises ScorerError for a number with which nothing can be counted."""
+    if isinstance(judgement.value, (int, float)) and not abs(judgement.value) <= MOST_VALUE:
+        raise ScorerError(f"its value is beyond ±{MOST_VALUE:g}, or no number")
+    return judgement
 
 
 def quote(text: str, limit: int = 60) -> str:

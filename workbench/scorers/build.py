@@ -110,6 +110,11 @@ def score_key(spec: ScorerSpec, scorer: Scorer, expected: Json, others: Sequence
     return content_id("sk1", [*terms, list(others)] if others else terms)
 
 
+def scorer_terms(scorers: Sequence[tuple[ScorerSpec, Scorer]]) -> dict[str, str]:
+    """Scorer → a hash of all that its scores rest on, but for the answers and the cases."""
+    return {spec.name: content_id("st1", [*_terms(spec.scorer, scorer), spec.expected]) for spec, scorer in scorers}
+
+
 def _terms(name: str, scorer: Scorer) -> list[Json]:
     """All that a scorer's judgement rests on, but the expected answer."""
     settings = {f.name: _plain(getattr(scorer, f.name)) for f in setting_fields(type(scorer))}

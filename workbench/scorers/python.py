@@ -23,7 +23,7 @@ from typing import Any, ClassVar, get_args
 
 from workbench.errors import FileError, ScorerError, UseError
 from workbench.records import Judgement, Kind
-from workbench.scorers.base import PROJECT, Answered, judged, quote
+from workbench.scorers.base import MOST_VALUE, PROJECT, Answered, judged, quote
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Python:
         if isinstance(value, bool):
             return float(value), self.kind or "pass"
         if isinstance(value, int):
-            value = float(value)
+            value = float(value) if abs(value) <= MOST_VALUE else math.inf
         return value, self.kind or "number"
 
     def _fits(self, value: Any, kind: Kind) -> bool:

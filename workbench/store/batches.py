@@ -109,9 +109,11 @@ def stored_requests(connection: sa.Connection, ids: Sequence[str]) -> Iterator[R
 
 
 def outputs_since(connection: sa.Connection, run: str, ids: Sequence[str], time: str) -> set[str]:
-    """Which of these requests got an output in this run after that time; at most `database.CHUNK` at once."""
+    """Which of these requests got an output in this run after that time, or an answer at any: the clock may have been
+    set back; at most `database.CHUNK` at once."""
     o = db.outputs.c
-    query = sa.select(o.request).where(o.request.in_(ids), o.run == run, o.time >= time)
+    new = sa.or_(o.time >= time, o.finish_reason != "failed")
+    query = sa.select(o.request).where(o.request.in_(ids), o.run == run, new)
     return set(connection.execute(query).scalars())
 
 

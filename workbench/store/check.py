@@ -34,7 +34,7 @@ IdCheck = Callable[[Mapping[str, Json], frozenset[int]], bool | None]
 def check_store(connection: sa.Connection, fits: IdCheck) -> Iterator[Finding]:
     """Every fault that is found; none means that all is well."""
     yield from _pages(connection)
-    yield from _dangling(connection)
+    yield from dangling(connection)
     yield from _counted("requests whose id is not that of their content", _wrong_requests(connection, fits), AGAIN)
     yield from _counted("variants whose id is not that of their content", _wrong_variants(connection), AGAIN)
     yield from _counted("trials whose id is not that of their content", _wrong_trials(connection), AGAIN)
@@ -58,7 +58,8 @@ def _pages(connection: sa.Connection) -> Iterator[Finding]:
         yield Finding("rows that point to nothing", len(lost), f"{lost[0][0]} → {lost[0][2]}", RESTORE)
 
 
-def _dangling(connection: sa.Connection) -> Iterator[Finding]:
+def dangling(connection: sa.Connection, run: str | None = None) -> Iterator[Finding]:
+    """Rows of a run, or of all, that belong to nothing: where no key of the database ties them to it."""
     t, s, o, v, c = db.trials.c, db.scores.c, db.outputs.c, db.variants.c, db.cases.c
     of_run = db.trials.outerjoin(db.variants, sa.and_(v.run == t.run, v.id == t.variant))
     of_run = of_run.outerjoin(db.cases, sa.and_(c.run == t.run, c.id == t.case))
@@ -74,7 +75,8 @@ def _dangling(connection: sa.Connection) -> Iterator[Finding]:
         .where(o.request != t.request),
     }
     for what, query in queries.items():
-        yield from _counted(what, connection.execute(query).scalars(), RESTORE)
+        own = query if run is None else query.where((s if what.startswith("scores") else t).run == run)
+        yield from _counted(what, connection.execute(own).scalars(), RESTORE)
 
 
 def _wrong_requests(connection: sa.Connection, fits: IdCheck) -> Iterator[str]:

@@ -27,6 +27,7 @@ SAME = {
     "repeats": "the number of repeats",
     "models": "the models",
     "scorers": "the scorers",
+    "terms": "the scorers' settings or files",
     "judges": "the judges",
 }
 """Parts of a header that shards of one run share, as people call them."""

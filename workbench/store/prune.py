@@ -25,11 +25,12 @@ class Pruned:
 
 def prune(connection: sa.Connection, keep: int | None = None, before: str | None = None) -> Pruned:
     """Removes the runs beyond the newest `keep` of each suite, or those started before a time (ISO 8601, UTC), then
-    every output that no run or try left refers to, and every request without a trial or an output.
+    every output that no run or try left refers to or could be about to take, and every request without a trial or an
+    output.
 
     An answer that a run got from an older one is referred to, and stays. Roll the transaction back for a look ahead.
     """
-    chosen, spared = _chosen(connection, keep, before)
+    chosen, spared, busy = _chosen(connection, keep, before)
     for start in range(0, len(chosen), db.CHUNK):
         connection.execute(db.runs.delete().where(db.runs.c.id.in_(chosen[start : start + db.CHUNK])))
     o, t = db.outputs.c, db.trials.c
@@ -39,6 +40,7 @@ def prune(connection: sa.Connection, keep: int | None = None, before: str | None
             o.run != PLAYGROUND,
             o.number.not_in(sa.select(t.output).where(t.output.is_not(None))),
             o.number.not_in(sa.select(db.tries.c.output)),
+            o.request.not_in(sa.select(t.request).where(sa.or_(t.output.is_(None), t.run.in_(busy)))),
         )
     )
     requests = connection.execute(
@@ -49,17 +51,20 @@ def prune(connection: sa.Connection, keep: int | None = None, before: str | None
     return Pruned(tuple(chosen), outputs.rowcount, requests.rowcount, tuple(spared))
 
 
-def _chosen(connection: sa.Connection, keep: int | None, before: str | None) -> tuple[list[str], list[str]]:
+def _chosen(connection: sa.Connection, keep: int | None, before: str | None) -> tuple[list[str], list[str], list[str]]:
+    """The runs that go, those that are spared, and all that are at work."""
     r = db.runs.c
     written = set(connection.execute(sa.select(db.notes.c.run).union(sa.select(db.votes.c.run))).scalars())
     seen: Counter[str] = Counter()
     chosen: list[str] = []
     spared: list[str] = []
+    at_work: list[str] = []
     query = sa.select(r.id, r.suite, r.started, r.status, r.pid, r.host, r.heartbeat).order_by(r.started.desc(), r.id)
     for row in connection.execute(query).mappings():
         seen[row["suite"]] += 1
+        busy = row["status"] == "waiting" or (row["status"] == "running" and is_alive(row))
+        at_work += [row["id"]] if busy else []
         if not (keep is not None and seen[row["suite"]] > keep) and not (before and row["started"] < before):
             continue
-        busy = row["status"] == "waiting" or (row["status"] == "running" and is_alive(row))
         (spared if busy or row["id"] in written else chosen).append(row["id"])
-    return chosen, spared
+    return chosen, spared, at_work

@@ -64,8 +64,9 @@ class Plan:
     trials: Sequence[tuple[Trial, str]]
 
 
-def resume_run(connection: sa.Connection, run: str, plan: Plan) -> None:
-    """Takes up a run that was stopped, interrupted or left unfinished.
+def resume_run(connection: sa.Connection, run: str, plan: Plan, judged_by: Mapping[str, Json]) -> None:
+    """Takes up a run that was stopped, interrupted or left unfinished. `judged_by`: what its header says from now on
+    of scorers, gates and the like; scorers of `workbench score` stay.
 
     Raises UseError where it is not known or its plan has changed since.
     """
@@ -79,7 +80,12 @@ def resume_run(connection: sa.Connection, run: str, plan: Plan) -> None:
         )
     _refuse_second(connection, row["suite"], "")
     forget(connection, run)
-    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **_alive()))
+    old = row["header"]
+    both = {name: {**old.get(name, {}), **judged_by[name]} for name in ("terms", "judges")}
+    scorers = list(dict.fromkeys([*judged_by["scorers"], *old.get("scorers", [])]))
+    header = {**old, **judged_by, **both, "scorers": scorers}
+    values = {"status": "running", "ended": None, "header": header, **_alive()}
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(values))
 
 
 def take_up(connection: sa.Connection, run: str) -> str:
@@ -127,28 +133,45 @@ def set_latency(connection: sa.Connection, number: int, output: Output) -> None:
 def spent(connection: sa.Connection, run: str | None = None) -> tuple[float, int]:
     """US dollars and tokens of all stored outputs, or of those that one run asked for, with what a budget counted them
     with beyond what they tell (`Flight.keep`); other unknown costs are left out."""
+    query = sa.select(*_spendings())
+    if run is not None:
+        query = query.where(db.outputs.c.run == run)
+    cost, count = connection.execute(query).one()
+    return float(cost), int(count)
+
+
+def spent_by_others(connection: sa.Connection, run: str, after: int) -> tuple[int, float, int]:
+    """The number of the newest output, then dollars and tokens, as in `spent`, of those beyond the number `after` that
+    other runs asked for."""
+    o = db.outputs.c
+    newest = connection.execute(sa.select(sa.func.coalesce(sa.func.max(o.number), after))).scalar_one()
+    cost, count = connection.execute(sa.select(*_spendings()).where(o.number > after, o.run != run)).one()
+    return int(newest), float(cost), int(count)
+
+
+def _spendings() -> list[sa.ColumnElement[Any]]:
+    """Sums of US dollars and of tokens over outputs."""
     o = db.outputs.c
     beyond = o.details["extra"]["beyond"]
     cost = sa.func.coalesce(o.cost, 0.0) + sa.func.coalesce(beyond["cost"].as_float(), 0.0)
     tokens = sa.func.coalesce(o.prompt_tokens, 0) + sa.func.coalesce(o.output_tokens, 0)
     tokens += sa.func.coalesce(beyond["tokens"].as_integer(), 0)
-    query = sa.select(sa.func.coalesce(sa.func.sum(cost), 0.0), sa.func.coalesce(sa.func.sum(tokens), 0))
-    if run is not None:
-        query = query.where(o.run == run)
-    cost, count = connection.execute(query).one()
-    return float(cost), int(count)
+    return [sa.func.coalesce(sa.func.sum(cost), 0.0), sa.func.coalesce(sa.func.sum(tokens), 0)]
 
 
-def known(connection: sa.Connection, ids: Iterable[str], newer_than: str = "") -> dict[str, Kept]:
-    """The newest answer to each request that has one; failures are no answers."""
+def known(connection: sa.Connection, ids: Iterable[str], newer_than: str = "", run: str = "") -> dict[str, Kept]:
+    """The newest answer to each request that has one; failures are no answers. Those that `run` has asked for, or
+    taken, count whatever their time: its clock may have been set back, or they may have grown old meanwhile."""
     found: dict[str, Kept] = {}
     wanted = list(dict.fromkeys(ids))
+    o, t = db.outputs.c, db.trials.c
+    taken = sa.exists().where(t.run == run, t.request == o.request, t.output == o.number)
+    fits = sa.or_(o.time >= newer_than, o.run == run, taken) if newer_than else sa.true()
     for start in range(0, len(wanted), db.CHUNK):
         query = (
             sa.select(db.outputs)
-            .where(db.outputs.c.request.in_(wanted[start : start + db.CHUNK]))
-            .where(db.outputs.c.finish_reason != "failed", db.outputs.c.time >= newer_than)
-            .order_by(db.outputs.c.number)
+            .where(o.request.in_(wanted[start : start + db.CHUNK]), o.finish_reason != "failed", fits)
+            .order_by(o.number)
         )
         for row in connection.execute(query).mappings():
             found[row["request"]] = Kept(row["number"], output_of(row))
@@ -212,13 +235,16 @@ def save_scores(connection: sa.Connection, run: str, scores: Sequence[Score]) ->
     connection.execute(db.scores.insert(), rows)
 
 
-def add_scorers(connection: sa.Connection, run: str, names: Sequence[str], judges: Mapping[str, Json] = EMPTY) -> None:
-    """Notes in the run's header by which further scorers it was scored, and what those that ask models rest on."""
+def add_scorers(
+    connection: sa.Connection, run: str, terms: Mapping[str, str], judges: Mapping[str, Json] = EMPTY
+) -> None:
+    """Notes in the run's header by which further scorers it was scored, on which terms, and what those that ask models
+    rest on."""
     where = db.runs.c.id == run
     header = connection.execute(sa.select(db.runs.c.header).where(where)).scalar_one()
-    scorers = list(dict.fromkeys([*header.get("scorers", []), *names]))
-    judges = {**header.get("judges", {}), **judges}
-    connection.execute(db.runs.update().where(where).values(header={**header, "scorers": scorers, "judges": judges}))
+    scorers = list(dict.fromkeys([*header.get("scorers", []), *terms]))
+    both = {"terms": {**header.get("terms", {}), **terms}, "judges": {**header.get("judges", {}), **judges}}
+    connection.execute(db.runs.update().where(where).values(header={**header, "scorers": scorers, **both}))
 
 
 def score_keys(connection: sa.Connection, run: str) -> dict[tuple[str, str], str]:
@@ -241,6 +267,12 @@ def _started_before(row: sa.RowMapping) -> bool:
         return bool(process.create_time() <= row["heartbeat"] + 1 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
+
+
+def at_work(connection: sa.Connection) -> list[str]:
+    """The runs that live processes work on."""
+    rows = connection.execute(sa.select(db.runs).where(db.runs.c.status == "running")).mappings()
+    return [row["id"] for row in rows if is_alive(row)]
 
 
 def _refuse_second(connection: sa.Connection, suite: str, run: str) -> None:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from workbench.errors import FileError
 from workbench.records import Json
 from workbench.store import database as db
+from workbench.store.check import dangling
 from workbench.store.recording import is_alive
 from workbench.store.rows import TABLES
 from workbench.store.summaries import keep_ended
@@ -53,6 +54,9 @@ def take_in(connection: sa.Connection, rows: Iterable[tuple[str, Row]], check: C
         held.append(row)
     if held:
         _TAKERS.get(current, _take_new)(state, current, held)
+    for run in sorted(state.runs):
+        for found in dangling(connection, run):
+            raise FileError(f"run {run} has {found.what}: {found.example}")
     keep_ended(connection, sorted(state.runs))
     return state.added
 

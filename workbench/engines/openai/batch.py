@@ -17,7 +17,8 @@ from typing import IO, Any
 from urllib.parse import quote
 
 from workbench.engines.base import BatchState, BatchStatus
-from workbench.engines.openai.client import OK
+from workbench.engines.openai.client import MOST_BYTES as MOST_AT_ONCE
+from workbench.engines.openai.client import OK, WHOLE
 from workbench.engines.openai.faults import Trouble, error_text, of_status
 from workbench.engines.openai.limiter import backoff
 from workbench.engines.openai.session import Plan
@@ -31,6 +32,8 @@ MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
 """… in a batch and in its file."""
 PAGE = 100
 """Batches or files that are listed at a time, as many as the API gives."""
+MOST_PAGES = 1000
+"""… of a list: one that goes on has no end."""
 LONGEST_WAIT = 60.0
 """Seconds before another try, at most."""
 _ENDED: Mapping[str, BatchStatus] = {
@@ -169,6 +172,8 @@ class OpenAIBatches:
                 for piece in response.iter_bytes():
                     *lines, rest = (rest + piece).split(b"\n")
                     yield from (key.hide_bytes(line) for line in lines if line.strip())
+                    if len(rest) > MOST_AT_ONCE:
+                        raise self._error(_too_much("a line of its answers"))
         except self._broken as error:
             raise self._error(self._unsent(error)) from None
         if rest.strip():
@@ -177,16 +182,22 @@ class OpenAIBatches:
     def _listed(self, path: str, query: Mapping[str, str]) -> Iterator[Mapping[str, Json]]:
         """Files or batches, the newest first, page by page."""
         after: dict[str, str] = {}
-        while True:
-            page = self._get(path, {**query, "limit": str(PAGE), **after})
-            rows = page.get("data") or []
+        for _ in range(MOST_PAGES):
+            page = self._get(path, "data", {**query, "limit": str(PAGE), **after})
+            rows = page["data"] or []
+            if not isinstance(rows, list) or not all(isinstance(row, dict) and row.get("id") for row in rows):
+                raise self._error(Trouble("bad_answer", f"this is no list of {path}: {str(rows)[:80]}"))
             yield from rows
             if not rows or not page.get("has_more"):
                 return
-            after = {"after": str(rows[-1]["id"])}
+            before, after = after, {"after": str(rows[-1]["id"])}
+            if after == before:
+                break
+        advice = "ask the provider why, or give the batch up: workbench batches cancel RUN --forget"
+        raise self._error(Trouble("bad_answer", f"its list of {path} has no end; {advice}"))
 
-    def _get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
-        return self._patiently(lambda: self._once("GET", path, params=dict(query or {})))
+    def _get(self, path: str, wanted: str = "id", query: Mapping[str, str] | None = None) -> Json:
+        return self._patiently(lambda: self._once("GET", path, wanted, params=dict(query or {})))
 
     def _patiently(self, call: Callable[[], Json]) -> Json:
         """Tries again as often as the model's `retries` says. Raises EngineError."""
@@ -199,23 +210,35 @@ class OpenAIBatches:
                 time.sleep(min(max(trouble.wait or 0.0, backoff(tries + 1)), LONGEST_WAIT))
         raise AssertionError("unreachable")
 
-    def _once(self, method: str, path: str, **more: Any) -> Json:
-        """One call; raises Trouble for whatever is not an answer."""
+    def _once(self, method: str, path: str, wanted: str = "id", **more: Any) -> Json:
+        """One call; raises Trouble for whatever is not an answer that has what is `wanted`."""
         headers = {k: v for k, v in self._headers.items() if "files" not in more or k != "Content-Type"}
         try:
-            response = self._http.request(method, self._plan.place.at(path), headers=headers, **more)
+            with self._http.stream(method, self._plan.place.at(path), headers=headers, **more) as response:
+                raw = self._plan.place.key.hide_bytes(self._whole(response))
         except self._broken as error:
             raise self._unsent(error) from None
-        raw = self._plan.place.key.hide_bytes(response.content)
         if not response.is_success:  # Azure creates with 201
             raise self._refused(response, raw)
         try:
             answer = parse(raw)
         except ValueError:
             answer = None
-        if not isinstance(answer, dict) or not ({"id", "data"} & answer.keys()):
+        if not isinstance(answer, dict) or wanted not in answer:
             raise Trouble("bad_answer", f"this is no answer of {path}: {raw[:80].decode(errors='replace')!r}", True)
         return answer
+
+    def _whole(self, response: Any) -> bytes:
+        """A body that has an end, in bytes and in time."""
+        pieces, size, until = [], 0, time.monotonic() + WHOLE * self._plan.place.timeout
+        for piece in response.iter_bytes():
+            size += len(piece)
+            if size > MOST_AT_ONCE:
+                raise _too_much("the answer")
+            if time.monotonic() > until:
+                raise Trouble("timeout", "no whole answer after many times the timeout", True)
+            pieces.append(piece)
+        return b"".join(pieces)
 
     @property
     def _headers(self) -> Mapping[str, str]:
@@ -235,6 +258,10 @@ class OpenAIBatches:
         if trouble.kind == "no_model":
             return EngineError(f"{place.address} takes no batches, or no longer has what was asked for: {line}")
         return EngineError(f"{place.address}: {line}")
+
+
+def _too_much(what: str) -> Trouble:
+    return Trouble("bad_answer", f"{what} has more than {MOST_AT_ONCE >> 20} MiB")
 
 
 def _state(row: Mapping[str, Json]) -> BatchState:

@@ -133,9 +133,14 @@ class Client:
         stream, first, last = form.Stream(), None, 0.0
         response = await self._http.send(self._prepared(body, streams=True), stream=True)
         try:
+            told = _Body(response)
             if response.status_code != OK:
-                raise self._refused(response, key.hide_bytes(await _Body(response).whole()))
-            async for raw in form.events(_Body(response)):
+                raise self._refused(response, key.hide_bytes(await told.whole()))
+            if await told.begins_with(b"{"):  # no event begins so: the host does not stream, and answers whole
+                answer = read_answer(form, key.hide_bytes(await told.whole()))
+                on_text(answer.choices[0].text)
+                return Reply(answer, Timing(time.perf_counter() - started), quotas(response.headers))
+            async for raw in form.events(told):
                 last = time.perf_counter() - started
                 if text := _fed(stream, key.hide_bytes(raw)):
                     first = first or last
@@ -157,11 +162,26 @@ class _Body:
     """What a response brings; raises BadAnswerError where it is too much."""
 
     def __init__(self, response: Any) -> None:
-        self._response = response
+        self._pieces = self._arriving(response)
+        self._looked_at: list[bytes] = []
+
+    async def begins_with(self, start: bytes) -> bool:
+        """Whether it begins so, after white space; what is looked at stays to be read."""
+        async for piece in self._pieces:
+            self._looked_at.append(piece)
+            if rest := piece.lstrip():
+                return rest.startswith(start)
+        return False
 
     async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        while self._looked_at:
+            yield self._looked_at.pop(0)
+        async for piece in self._pieces:
+            yield piece
+
+    async def _arriving(self, response: Any) -> AsyncIterator[bytes]:
         size = 0
-        async for piece in self._response.aiter_bytes():
+        async for piece in response.aiter_bytes():
             size += len(piece)
             if size > MOST_BYTES:
                 raise BadAnswerError(f"the answer has more than {MOST_BYTES >> 20} MiB")

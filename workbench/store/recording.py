@@ -64,8 +64,8 @@ class Plan:
     trials: Sequence[tuple[Trial, str]]
 
 
-def resume_run(connection: sa.Connection, run: str, plan: Plan) -> None:
-    """Takes up a run that was stopped, interrupted or left unfinished.
+def resume_run(connection: sa.Connection, run: str, plan: Plan, facts: Mapping[str, Json] = EMPTY) -> None:
+    """Takes up a run that was stopped, interrupted or left unfinished; `facts` go into its header.
 
     Raises UseError where it is not known or its plan has changed since.
     """
@@ -79,7 +79,8 @@ def resume_run(connection: sa.Connection, run: str, plan: Plan) -> None:
         )
     _refuse_second(connection, row["suite"], "")
     forget(connection, run)
-    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **_alive()))
+    values = {"status": "running", "ended": None, "header": {**row["header"], **facts}, **_alive()}
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(values))
 
 
 def take_up(connection: sa.Connection, run: str) -> str:

@@ -150,6 +150,7 @@ def test_the_report_may_stand_before_the_last_events(tmp_path: Path) -> None:
         ([event("match", {"expected": 1})], SPEC, "KeyError 'correct'"),
         ([event("sampling", "text")], SPEC, "AttributeError"),
         ([match(True)], "x", "is no record"),
+        ([metrics(score=10**400)], SPEC, "OverflowError"),
     ],
 )
 def test_what_is_no_record_is_told_in_a_line(tmp_path: Path, lines: list, spec: object, problem: str) -> None:
@@ -164,6 +165,18 @@ def test_other_files_are_told_apart(tmp_path: Path, text: str, problem: str) -> 
     (tmp_path / "x.jsonl").write_text(text)
     with pytest.raises(DataError, match=problem):
         read_openai_log(tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize("line", [sampling("\ud800"), sampling("x", "\ud800"), metrics(label="\ud800")])
+def test_half_a_surrogate_pair_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: dict
+) -> None:
+    (tmp_path / "evals").mkdir()
+    log = record(tmp_path, line)
+    assert main(["--project", str(tmp_path), "import", "openai-evals-log", str(log)]) == 2
+    assert "record.jsonl: holds half a surrogate pair" in capsys.readouterr().err
+    assert main(["--project", str(tmp_path), "runs", "--json"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_a_record_is_a_run_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

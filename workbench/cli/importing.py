@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from workbench.cli.session import Session, emit
-from workbench.errors import UseError
+from workbench.errors import DataError, UseError
 from workbench.interop.dotprompt import import_dotprompt
 from workbench.interop.github_models import import_github_models
 from workbench.interop.langchain import import_langchain
@@ -164,7 +164,10 @@ def _keep(session: Session, read: Callable, file: Path, as_json: bool) -> None: 
     from workbench.interop.foreign import keep_foreign
 
     foreign = read(file)
-    run, new = keep_foreign(session.database(), foreign)
+    try:
+        run, new = keep_foreign(session.database(), foreign)
+    except UnicodeEncodeError as error:
+        raise DataError("holds half a surrogate pair, which can't be stored", file) from error
     for note in foreign.notes:
         click.echo(one_line(note), err=True)
     said = "taken in" if new else "was here already"

@@ -70,7 +70,7 @@ def each_line(path: Path, take: Callable[[Json], None], wrong: str) -> None:
                     take(json.loads(text))
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror}", path) from error
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, ValueError, RecursionError) as error:
         raise DataError(f"{wrong}: {type(error).__name__} {error}"[:200], path, line) from error
 
 

@@ -94,7 +94,7 @@ def read_openai_log(path: Path) -> ForeignRun:
         kinds = {score: _kind([found.get(score) for found in values.values()]) for score in scores}
         trials = [_trial(name, log.samples[name], values[name], kinds) for name in names]
         notes = tuple(_notes(log, values))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
         raise DataError(f"is no record of OpenAI's evals: {type(error).__name__} {error}"[:200], path) from error
     return ForeignRun("openai-evals", task, ",".join(map(str, models)), {}, trials, notes)
 

@@ -29,7 +29,8 @@ RIGHTS = {  # place: what it may import, beside itself and what is open to all
     "registry": set(),
     "models": {"registry", "engines.base", "run"},
     "scoring": {*STAGES},
-    "retrieval": {*STAGES, "asking", "flight", "tracing"},
+    "indexes": set(),
+    "retrieval": {*STAGES, "asking", "flight", "indexes", "tracing"},
     "flight": {*STAGES},
     "tracing": {"engines.base"},
     "asking": {*STAGES, "flight", "models", "tracing"},
@@ -44,7 +45,7 @@ RIGHTS = {  # place: what it may import, beside itself and what is open to all
     "foresight": {"define", "stats"},
     "gate": {*STAGES, "calibrate", "estimates"},
     "interop": {"define", "store", "scorers.sandbox"},
-    "upkeep": {"run", "store"},
+    "upkeep": {"indexes", "run", "store"},
     "bless": {*STAGES},
     "begin": {*STAGES, "asking", "flight", "judging", "prepare", "retrieval"},
     "authoring": {"define", "store"},
@@ -132,7 +133,7 @@ BOUND = {  # an outside library stays in one stage
     "langchain_core": "engines.langchain",
     "langsmith": "engines.langchain",
     "opentelemetry": "tracing",
-    "chromadb": "retrieval",
+    "chromadb": "indexes",
 }
 LAZY = {  # may be imported inside a function: optional, or over 0.1 s to import
     "aiohttp", "alembic", "altair", "chromadb", "botocore", "genai_prices", "httpx2", "huggingface_hub", "jsonschema", "langchain_core", "langsmith", "llama_cpp", "numpy", "openai", "opentelemetry", "pandas", "pyarrow",

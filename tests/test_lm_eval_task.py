@@ -13,6 +13,7 @@ from test_interop import run_all
 from workbench.cli import main
 from workbench.interop.lm_eval_task import Options, import_lm_eval_task
 from workbench.interop.report import Report, write_files
+from workbench.loopback import Script, serve
 
 DOCS = [{"q": f"Q{i}", "a": f"A{i}", "id": i, "options": ["no", "yes"], "label": i % 2} for i in range(4)]
 TEXT = {"task": "t", "dataset_path": "json", "test_split": "test", "doc_to_text": "{{q}}?", "doc_to_target": "a"}
@@ -168,6 +169,90 @@ def test_the_command_line_takes_documents_and_shots(tmp_path: Path, capsys) -> N
     assert "there is no file 'no.jsonl'" in capsys.readouterr().err
     assert main([*command, "--data", str(data), "--data", f"train={data}"]) == 0
     assert len(run_all(root)) == 4
+
+
+U, A = "user", "assistant"
+
+
+@pytest.mark.parametrize(
+    ("changes", "messages", "told"),
+    [
+        ({}, [(U, "Q2?")], ""),
+        ({"description": "About {{a}}."}, [("system", "About A2."), (U, "Q2?")], ""),
+        ({"description": "About.\n\n", "doc_to_text": "\n{{q}} \n"}, [("system", "About."), (U, "Q2 ")], "blank lines"),
+        ({"num_fewshot": 2, **FIRST}, [(U, "Q0?"), (A, "A0"), (U, "Q1?"), (A, "A1"), (U, "Q2?")], ""),
+        ({"num_fewshot": 1, **FIRST, "description": "D", "target_delimiter": "=", "fewshot_delimiter": "\n"},
+         [("system", "D"), (U, "Q0?"), (A, "A0"), (U, "Q2?")], ""),
+        ({"num_fewshot": 1, "fewshot_config": {"sampler": "first_n", "samples": [{"q": "user:\n{{x}}\n", "a": "{%\n\n"}]}},
+         [(U, "user:\n{{x}}\n?"), (A, "{%\n\n"), (U, "Q2?")], ""),
+        ({"num_fewshot": 1, "fewshot_config": {"sampler": "first_n", "samples": [{"q": "x", "a": ""}]}},
+         [(U, "x?"), (U, "Q2?")], ""),
+        ({"doc_to_text": "{{q}}\nAssistant:"}, [(U, "Q2\nAssistant:")], ""),
+        ({"doc_to_text": "{%- if q %}{{q}}{% endif %}"}, [(U, "Q2")], ""),
+        ({"num_fewshot": 3, "fewshot_config": {"sampler": "first_n", "split": "test"}},
+         [(U, "Q0?"), (A, "A0"), (U, "Q1?"), (A, "A1"), (U, "Q3?"), (A, "A3"), (U, "Q2?")], ""),
+    ],
+)  # fmt: skip
+def test_a_chat_is_composed_as_there(tmp_path: Path, changes: dict, messages: list, told: str) -> None:
+    """As `fewshot_context` makes it with `--apply_chat_template --fewshot_as_multiturn`: delimiters are no part of it."""
+    report = import_lm_eval_task(task(tmp_path / "x", TEXT, **changes), Options(chat=True))
+    assert [line.what for line in report.lines if line.fate == "approximated"] == ([told] if told else [])
+    rows = run_all(project_of(report, tmp_path / "p"))
+    (row,) = [row for row in rows if row.case_id == "2"]
+    assert row.messages == [{"role": role, "content": text} for role, text in messages]
+    assert row.expected == "A2"
+
+
+def test_a_chat_has_the_shots_that_the_harness_draws(tmp_path: Path) -> None:
+    path = task(tmp_path / "x", TEXT, num_fewshot=1, fewshot_split="train")
+    rows = run_all(project_of(import_lm_eval_task(path, Options(chat=True)), tmp_path / "p"))
+    found = {row.case_id: [m["content"] for m in row.messages] for row in rows}
+    assert found == {str(i): [f"Q{shot}?", f"A{shot}", f"Q{i}?"] for i, shot in enumerate([3, 0, 0, 0])}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"description": "{% if id %}D{% endif %}"}, "d.jsonl row 1: the prompt is not what the harness would compose"),
+        ({"doc_to_text": "{% if q %}\nuser:\n{% endif %}{{q"}, "the template: "),
+        ({"gen_prefix": "So:"}, "'gen_prefix' has no counterpart"),
+    ],
+)
+def test_what_no_chat_can_be_is_refused(tmp_path: Path, changes: dict, reason: str) -> None:
+    report = import_lm_eval_task(task(tmp_path, TEXT, **changes), Options(chat=True))
+    assert reason in report.refused
+    assert not report.files
+
+
+def test_a_hosted_chat_model_is_asked(tmp_path: Path) -> None:
+    """Over HTTP: the messages as they are, and no more texts to stop at than the harness sends."""
+    stops = {"generation_kwargs": {"until": list("abcdef"), "max_gen_toks": 9}}
+    path = task(tmp_path / "x", TEXT, num_fewshot=1, **FIRST, **stops)
+    root = tmp_path / "p"
+    command = ["import", "lm-eval-task", str(path), "--out", str(root), "--chat", "--model", "hosted"]
+    assert main(command) == 0
+    suite = yaml.safe_load((root / "evals/t.yaml").read_text())
+    assert suite["params"] == {"temperature": 0, "max_tokens": 9, "stop": list("abcd")}
+    with serve(Script(answers={r"Q2\?": "A2"})) as server:
+        model = {"engine": "openai", "model": "m", "base_url": server.url, "price": {"input": 0, "output": 0}}
+        (root / "workbench.yaml").write_text(yaml.safe_dump({"models": {"hosted": model}}))
+        rows = run_all(root)
+        assert {call: server.count(call) for call in server.calls} == {f"Q{i}?": 1 for i in range(4)}
+    (row,) = [row for row in rows if row.case_id == "2"]
+    assert [s.value for s in row.scores] == [1.0]
+
+
+@pytest.mark.model
+def test_choices_are_read_behind_a_chat_template(tmp_path: Path) -> None:
+    path = task(tmp_path / "x", CHOICE, num_fewshot=1, **FIRST)
+    report = import_lm_eval_task(path, Options(model="smollm2", chat=True))
+    assert "without the target_delimiter" in next(line.note for line in report.lines if line.what == "doc_to_choice")
+    for row in run_all(project_of(report, tmp_path / "p")):
+        told = row.output.extra["choices"]
+        assert [choice["text"] for choice in told] == ["no", "yes"]
+        assert [m["content"] for m in row.messages[:2]] == ["Q0?", "no"]
+        best = max(told, key=lambda choice: choice["logprob"])["text"]
+        assert {s.scorer: s.value for s in row.scores}["acc"] == float(best == row.expected)
 
 
 @pytest.mark.model

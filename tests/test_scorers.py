@@ -211,16 +211,53 @@ def test_choice_judges(settings, text, expected, value, reason):
         ("1,234.50", 1234.5), ("−3", -3), ("3/4", 0.75), ("1 1/2 cups", 1.5), (r"\frac{3}{4}", 0.75),
         ("5 - 3", 3), ("the range 3-5", 5), ("10–12", 12), ("x=-5", -5), ("5kg", 5), ("H2O", None), ("v1.2", None),
         ("$-5", -5), ("-$129,025", -129025), ("1\u202f234", 1234), ("1'234", 1234),
-        ("1,00,000", 100000), ("1,2,3", 3), ("50%", 50), ("1.5 × 10^3", 1500), (r"2 \times 10^{-3}", 0.002),
+        ("1,00,000", 100000), ("50%", 50), ("1.5 × 10^3", 1500), (r"2 \times 10^{-3}", 0.002),
         ("6.02e23", 6.02e23), ("#### 42\nThat took 3 steps", 42), (r"\boxed{1{,}234} as in step 2", 1234),
         ("٤٢", 42), ("４２", 42), ("答案是42。", 42), ("no", None), ("", None), ("forty-two", None), ("4.", 4),
-        ("Rs.500", 500), (".5", 0.5), ("12/05/2024", 12), ("+7", 7), ("(3)", 3), ("<<2*3=6>>6", 6),
+        ("Rs.500", 500), (".5", 0.5), ("+7", 7), ("(3)", 3), ("<<2*3=6>>6", 6),
         ("So 80 / 4 = $<<80/4=20>>20.", 20), ("1e400", float("inf")), ("5/0", float("inf")), ("#### none", None),
     ],
 )  # fmt: skip
 def test_number_reads(text, value):
     found = find_number(text)
     assert (found and found.value) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "point", "comma"),
+    [
+        # fractions and percentages
+        ("½", 0.5, 0.5), ("2½", 2.5, 2.5), ("2 ½ cups", 2.5, 2.5), ("-½", -0.5, -0.5), ("−2½", -2.5, -2.5),
+        ("⅔", 2 / 3, 2 / 3), ("3 1⁄2", 3.5, 3.5), ("½%", 0.5, 0.5), ("50 percent", 50, 50), (r"2\frac{1}{2}", 2.5, 2.5),
+        (r"\frac12", 0.5, 0.5), ("-3/4", -0.75, -0.75),
+        # powers
+        ("10^3", 1000, 1000), ("10**3", 1000, 1000), ("10³", 1000, 1000), ("2^10", 1024, 1024), ("10^{-2}", 0.01, 0.01),
+        ("10^(3) km", 1000, 1000), ("10⁻²", 0.01, 0.01), ("-2^2", -4, -4), ("2×10³", 2000, 2000), ("12 m²", 12, 12),
+        ("10^30", 1e30, 1e30), ("9^999999", float("inf"), float("inf")), ("0^-1", float("inf"), float("inf")),
+        ("1e3", 1000, 1000), ("1E+3", 1000, 1000), ("**10**", 10, 10),
+        # other bases
+        ("0x10", 16, 16), ("0xfF", 255, 255), ("0o17", 15, 15), ("0b101", 5, 5), ("10x", 10, 10),
+        # spaces between thousands
+        ("1 000", 1000, 1000), ("$12 345", 12345, 12345), ("1 000 000 km", 1e6, 1e6), ("#### 1 000", 1000, 1000),
+        ("1 000.5", 1000.5, 1000.5), ("1 000,5", 1000.5, 1000.5), ("1 500,00 €", 1500, 1500),
+        ("in 2020 100 people", 100, 100), ("10 20", 20, 20), ("0 000", 0, 0),
+        # the marks of the other convention, where nothing else fits
+        ("1.000,5", 1000.5, 1000.5), ("1.000.000", 1e6, 1e6), ("1,000.5", 1000.5, 1000.5), ("1,000,000", 1e6, 1e6),
+        ("1.234.567,89", 1234567.89, 1234567.89), ("1,000", 1000, 1), ("1.000", 1, 1000),
+        # refused: only a part of something
+        ("12,5", None, 12.5), ("2.5", 2.5, None), ("2.5e-3", 0.0025, None), ("1,2,3", None, None), ("1,23,4", None, None),
+        ("12/05/2024", None, None), ("2024-05-12", None, None), ("12.05.2024", None, None), ("10:30", None, None),
+        ("3:4", None, None), ("1.2.3", None, None), ("3/4/5", None, None), ("x^2", None, None), ("x^{-2}", None, None),
+        ("2^x", None, None), ("3/4^2", None, None), ("1e3.5", None, None), ("0xg", None, None), ("√2", None, None),
+        (r"3\sqrt{2}", None, None), (r"2\pi", None, None), ("2π", None, None), ("He paid 30 on 12/05/2024.", 30, 30),
+        # and as before, what only stands beside
+        ("Answer:7", 7, 7), ("5, 6", 6, 6), ("7.", 7, 7), ("7/", 7, 7), ("100-50-25=25", 25, 25), ("5 kg/m³", 5, 5),
+    ],
+)  # fmt: skip
+def test_number_reads_whole_or_not_at_all(text, point, comma):
+    for decimal, value in ((".", point), (",", comma)):
+        found = find_number(text, decimal)
+        assert (found and found.value) == (value and pytest.approx(value, rel=1e-12)), decimal
 
 
 @pytest.mark.parametrize(
@@ -235,6 +272,11 @@ def test_number_reads(text, value):
         ({}, "50%", 0.5, 1, ""),
         ({}, "0.5", "50 %", 1, ""),
         ({}, "0.5 %", "50 %", 0, ""),
+        ({}, "½", "50 %", 1, ""),
+        ({}, "so it is 2½ hours", "2.5", 1, "found 2 1/2"),
+        ({}, "0x10", 16, 1, "found 0x10"),
+        ({}, "12,5", 5, 0, "no number in '12,5'"),
+        ({}, "It is due on 12/05/2024.", 12, 0, "no number"),
         ({"decimal": ","}, "1.234,50 €", 1234.5, 1, ""),
         ({"after": "Answer:"}, "Answer: 7 (see step 3)", 7, 1, ""),
         ({"after": "Answer:"}, "7", 7, 0, "no number after 'Answer:'"),
@@ -494,7 +536,7 @@ def test_numbers_come_back(number, decimal):
     assert judgement.value == 1.0, judgement.reason
 
 
-@given(st.text(alphabet="0123456789.,-+/ eE×^%$#<>xA\n", max_size=60))
+@given(st.text(alphabet="0123456789.,-+/: eE×^%$#<>xA½³√*(){}\n", max_size=60))
 def test_number_reads_anything(text):
     find_number(text)
     find_number(text, ",")
@@ -516,7 +558,28 @@ def test_json_schema_takes_any_text(text):
 
 
 @pytest.mark.parametrize("size", [200_000])
-@pytest.mark.parametrize("piece", ["a", " ", "1", "1,", "A ", "```", "not ", "positive", "positive\n", "Answer: ", "{"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a",
+        " ",
+        "1",
+        "1,",
+        "1 000",
+        "1.000",
+        "1/",
+        "1^",
+        "½",
+        "0x",
+        "A ",
+        "```",
+        "not ",
+        "positive",
+        "positive\n",
+        "Answer: ",
+        "{",
+    ],
+)
 def test_a_long_answer_takes_no_time(piece, size):
     text = piece * (size // len(piece))
     find_number(text)

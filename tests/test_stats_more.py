@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -399,3 +400,44 @@ def test_bounds_turn_with_the_sides(first, second, neither) -> None:
     assert lower_bound(there, 0.05) == pytest.approx(-upper_bound(back, 0.05))
     assert mcnemar_exact([there]) == pytest.approx(mcnemar_exact([back]))
     assert lower_bound(binary([1] * neither), 0.05) < 1
+
+
+FIRST, MORE = 2, 6
+
+
+def repeats_of_the_unsettled(rate: float) -> dict[tuple[int, ...], float]:
+    """Each course that a case can take that is asked twice and, where the two differ, six times more → its chance."""
+    first = list(product((0, 1), repeat=FIRST))
+    courses = [c for c in first if len({*c}) == 1]
+    courses += [c + more for c in first if len({*c}) == 2 for more in product((0, 1), repeat=MORE)]
+    return {c: rate ** sum(c) * (1 - rate) ** (len(c) - sum(c)) for c in courses}
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.9, 95.4), (0.8, 87.2), (0.5, 50.0), (0.4, 36.4), (0.6, 63.6)])
+def test_why_unsettled_cases_are_not_asked_more_often(rate: float, expected: float) -> None:
+    """What docs/statistics.md says of such a plan: its plain mean is biased, its unbiased one is that of the first two."""
+    chances = repeats_of_the_unsettled(rate)
+    assert sum(chances.values()) == pytest.approx(1)
+    means = reduce_repeats(columns([[list(course) for course in chances]])).means[0]
+    assert 100 * float(means @ [*chances.values()]) == pytest.approx(expected)
+    ways = Counter((len(c), sum(c)) for c in chances)
+    passing = Counter((len(c), sum(c)) for c in chances if c[0])
+    unbiased = {c: passing[len(c), sum(c)] / ways[len(c), sum(c)] for c in chances}
+    assert sum(unbiased[c] * chance for c, chance in chances.items()) == pytest.approx(rate)
+    assert all(value == sum(c[:FIRST]) / FIRST for c, value in unbiased.items())
+
+
+@pytest.mark.parametrize(
+    ("wavering", "trials", "even"),
+    [([(0.05, 0.5)], 3.2, 3.8), ([(0.3 / 1000, (i + 0.5) / 1000) for i in range(1000)], 4.0, 3.6)],
+)
+def test_what_a_second_part_for_every_case_would_buy(wavering: list, trials: float, even: float) -> None:
+    """Two trials, then one more or, where they differ, as many as `trials` a case allow; shares that are best."""
+    noise = sum(share * p * (1 - p) for share, p in wavering)
+    more = 1 + (trials - 3) / (2 * noise)
+    second = sum(share * p * (1 - p) * (1 - 2 * p * (1 - p) * (1 - 1 / more)) for share, p in wavering)
+    within = (noise / 2) * second / (noise / 2 + second)
+    assert noise / within == pytest.approx(even, abs=0.05)
+    steady = (1 - sum(share for share, _ in wavering)) / 2
+    between = steady + sum(share * p * p for share, p in wavering) - 0.25
+    assert noise / trials / (between + noise / trials) < 0.06

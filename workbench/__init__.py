@@ -18,6 +18,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     flight.py        requests on their way: lined up, asked within budgets, committed
     foresight.py     what gates can't show with so many cases, said before a run
     gate.py          a stored run held against bounds, its reference or a baseline
+    indexes.py       vectors of documents in files: made, searched, removed
     jobs.py          runs in processes of their own: start, wait for a turn, stop
     judging.py       scores by scorers that ask models, while a run goes or later
     labelling.py     outputs drawn for people to judge, and their labels

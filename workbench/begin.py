@@ -15,7 +15,7 @@ from workbench.flight import Room
 from workbench.judging import described
 from workbench.prepare import Prepared, budgets
 from workbench.records import Json, content_id
-from workbench.retrieval import find_passages
+from workbench.retrieval import find_passages, using_indexes
 from workbench.run.provenance import provenance
 from workbench.run.reuse import newest_wanted
 from workbench.store import batches, recording, runs
@@ -83,32 +83,40 @@ def begin(
         seed = secrets.randbelow(2**31) if options.fresh and options.seed is None else seed
         oldest = recording.now() if options.fresh else oldest
     retrieving = Judging()
-    if suite.retrieve:
-        room = Room(database, run, prepared.engines, budgets(prepared, database, run), stop=stop or Event())
-        prepared = _looked_up(prepared, room, retrieving, partial(watch, retrieving))
-    trials = [(p.trial, p.request.id) for block in prepared.blocks(seed, stop) for p in block]
-    if stop is not None and stop.is_set():  # hundreds of thousands of trials take a while
-        raise KeyboardInterrupt
-    rules: list[Json] = [dict(rule) for rule in (suite.until, suite.race) if rule]
-    aside = sorted(case.id for case in suite.cases if case.quarantined)
-    rules += [{"quarantine": aside}] if aside else []
-    plan = recording.Plan(content_id("pl1", [*([t.id, request] for t, request in trials), *rules]), trials)
-    with database.write() as connection:
-        for prompt in suite.prompts.values():
-            record_revision(connection, prompt)
-        if options.resume is not None:
-            recording.resume_run(connection, run, plan, _judged_by(prepared))
-        else:
-            header = {**_header(prepared, seed), **_judged_by(prepared), "fresh": options.fresh}
-            recording.start_run(connection, run, suite, plan, header)
-    return Begun(run, seed, len(trials), oldest, prepared, retrieving)
+    with using_indexes(suite, prepared.root):
+        if suite.retrieve:
+            room = Room(database, run, prepared.engines, budgets(prepared, database, run), stop=stop or Event())
+            prepared = _looked_up(prepared, room, retrieving, partial(watch, retrieving))
+        plan = _planned(prepared, seed, stop)
+        used: dict[str, Json] = {"indexes": list(prepared.indexes)} if prepared.indexes else {}
+        with database.write() as connection:
+            for prompt in suite.prompts.values():
+                record_revision(connection, prompt)
+            if options.resume is not None:
+                recording.resume_run(connection, run, plan, {**_judged_by(prepared), **used})
+            else:
+                header = {**_header(prepared, seed), **_judged_by(prepared), **used, "fresh": options.fresh}
+                recording.start_run(connection, run, suite, plan, header)
+    return Begun(run, seed, len(plan.trials), oldest, prepared, retrieving)
 
 
 def _looked_up(prepared: Prepared, room: Room, retrieving: Judging, watch: Callable[[], None]) -> Prepared:
     """With the passages of each case."""
     suite = prepared.suite
     room = replace(room, engines={alias: room.engines[alias] for alias in suite.retrieve["models"]})
-    return replace(prepared, found=find_passages(suite, room, prepared.root, retrieving, watch))
+    found, indexes = find_passages(suite, room, prepared.root, retrieving, watch)
+    return replace(prepared, found=found, indexes=indexes)
+
+
+def _planned(prepared: Prepared, seed: int, stop: Event | None) -> recording.Plan:
+    suite = prepared.suite
+    trials = [(p.trial, p.request.id) for block in prepared.blocks(seed, stop) for p in block]
+    if stop is not None and stop.is_set():  # hundreds of thousands of trials take a while
+        raise KeyboardInterrupt
+    rules: list[Json] = [dict(rule) for rule in (suite.until, suite.race) if rule]
+    aside = sorted(case.id for case in suite.cases if case.quarantined)
+    rules += [{"quarantine": aside}] if aside else []
+    return recording.Plan(content_id("pl1", [*([t.id, request] for t, request in trials), *rules]), trials)
 
 
 def _header(prepared: Prepared, seed: int) -> dict[str, Json]:

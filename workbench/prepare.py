@@ -93,6 +93,8 @@ class Prepared:
     """The scorers that ask models; their models are among `engines` and the suite's."""
     found: Found = field(default_factory=dict)
     """Of a suite that retrieves: the passages of each case."""
+    indexes: Sequence[str] = ()
+    """… and the indexes that they rest on."""
 
     def blocks(self, seed: int, stop: Event | None = None) -> Iterator[list[Planned]]:
         """The plan, block by block; the same each time. Once `stop` is set it ends, in the midst of a block, too."""

@@ -1,26 +1,20 @@
 """Passages for each case, looked up before its prompt is written: by words, or by the nearness of embeddings.
 
 Embeddings are asked like a judge's questions: looked up in the store, asked within the budgets, committed before they
-count, so that nothing is embedded twice. Those of the documents are kept as a Chroma collection, a folder of
-`.workbench/index` for each (documents, way of cutting them, model); it is made whole or not at all, is never changed,
-and can be removed at any time. Chroma gives candidates (HNSW, which is approximate where there are more than
-`CANDIDATES` passages); they are put in order here, ties by id, so that the same index gives the same passages.
+count, so that nothing is embedded twice. Those of the documents are kept in an index for each (documents, way of
+cutting them, model); its candidates are put in order here, ties by id, so that the same index gives the same passages.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import regex
@@ -29,9 +23,10 @@ from workbench.asking import Ask, Asker, Judging, traced
 from workbench.define.retrieve import MOST_PASSAGES, PREFIX, WORDS, Passage, cut
 from workbench.define.template import render_value
 from workbench.engines.base import Engine
-from workbench.errors import DataError, EngineError, SuiteError, UseError, WorkbenchError
+from workbench.errors import DataError, EngineError, SuiteError, WorkbenchError
 from workbench.flight import Room
-from workbench.records import Case, Json, Message, Request, Suite, content_id
+from workbench.indexes import Ranked, Vectors, in_use, index_folder, index_key, make_index, nearest
+from workbench.records import Case, Json, Message, Request, Suite
 from workbench.run.plan import Asked, identified
 from workbench.run.send import Dispatcher
 from workbench.scorers.semantic import EMBEDDING
@@ -42,14 +37,9 @@ from workbench.tracing import about_run
 
 Found = Mapping[tuple[str, str], list[Json]]
 """(how, case) → passages {id, document, text, score}, the best first, as many as any variant wants."""
-Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Embed = Callable[[str, Sequence[str]], Vectors | None]
 """A model's alias and texts → a row each; None where they can't be had without asking."""
-Ranked = Iterable[tuple[int, float]]
-"""Positions and scores of passages that may be among the best, in any order."""
 
-CANDIDATES = 100
-"""That Chroma gives at least; so many passages or fewer are searched exactly."""
 DIGITS = 4
 """Of a score: what is equal so far is equal."""
 K1, B = 1.2, 0.75
@@ -100,23 +90,30 @@ def find_by_words(suite: Suite) -> Found:
     return _find(suite, _by_words)
 
 
+def using_indexes(suite: Suite, root: Path) -> AbstractContextManager[None]:
+    """Held while the suite's passages are looked up, and until it is written down which indexes that rests on."""
+    return in_use(root) if suite.retrieve.get("models") else nullcontext()
+
+
 def find_passages(
     suite: Suite, room: Room, root: Path, judging: Judging, watch: Callable[[], None] = lambda: None
-) -> Found:
-    """Every variant's passages; asks for the embeddings that the store and the index lack, and calls `watch` meanwhile.
+) -> tuple[Found, list[str]]:
+    """Every variant's passages, and the names of the indexes they rest on; asks for the embeddings that the store and
+    the index lack, and calls `watch` meanwhile. The caller holds `using_indexes`.
 
     Raises EngineError where a text can't be embedded, WorkbenchError where a budget ended it, KeyboardInterrupt after a
     stop: what was embedded is kept."""
     if not room.engines:
-        return find_by_words(suite)
+        return find_by_words(suite), []
+    used: set[str] = set()
     title = f"retrieve {suite.name}", about_run(room.run, suite)
     with traced(title, suite.models, room.engines, judging) as ended:
         with Dispatcher(room.engines, ended=ended) as dispatcher:
             asker = Asker(room, dispatcher, judging)
             embed = partial(_ask_vectors, asker, room, judging, watch)
-            found = _find(suite, partial(_search, room.engines, root, embed))
+            found = _find(suite, partial(_search, room.engines, root, embed, used))
         asker.close()
-    return found
+    return found, sorted(used)
 
 
 def find_known(suite: Suite, engines: Mapping[str, Engine], root: Path, database: Database | None) -> tuple[Found, int]:
@@ -134,7 +131,8 @@ def find_known(suite: Suite, engines: Mapping[str, Engine], root: Path, database
         lacking.update(i for i in ids if i not in there)
         return None if lacking else _rows(there[i].output.extra["embedding"] for i in ids)
 
-    found = _find(suite, partial(_search, engines, root, known))
+    with using_indexes(suite, root):
+        found = _find(suite, partial(_search, engines, root, known, set()))
     return (find_by_words(suite), len(lacking)) if lacking else (found, 0)
 
 
@@ -213,19 +211,20 @@ def _by_words(way: Way, queries: Sequence[str]) -> Iterable[Ranked]:
 
 
 def _search(
-    engines: Mapping[str, Engine], root: Path, embed: Embed, way: Way, queries: Sequence[str]
+    engines: Mapping[str, Engine], root: Path, embed: Embed, used: set[str], way: Way, queries: Sequence[str]
 ) -> Iterable[Ranked]:
-    """By words, or by the cosine of embeddings."""
+    """By words, or by the cosine of embeddings: then the index's name is added to `used`."""
     if way.search == WORDS:
         return _by_words(way, queries)
-    key = content_id("ix1", [engines[way.search].identity, [[p.id, p.text] for p in way.passages]])
-    folder = _index_folder(root) / key
+    key = index_key(engines[way.search].identity, [(p.id, p.text) for p in way.passages])
+    used.add(key)
+    folder = index_folder(root) / key
     if not folder.exists():
         vectors = embed(way.search, [passage.text for passage in way.passages])
         if vectors is not None:
-            _make_index(folder, vectors)
+            make_index(folder, vectors)
     asked = embed(way.search, queries)
-    return [[] for _ in queries] if asked is None else _nearest(folder, asked, len(way.passages), way.most)
+    return [[] for _ in queries] if asked is None else nearest(folder, asked, len(way.passages), way.most)
 
 
 def _request(alias: str, text: str) -> Request:
@@ -260,69 +259,3 @@ def _ask_vectors(
     if room.stop.is_set():
         raise KeyboardInterrupt
     return np.concatenate([parts[start] for start in sorted(parts)])
-
-
-def _index_folder(root: Path) -> Path:
-    """Raises UseError where it is reached by a link or can't be made."""
-    folder = root.resolve() / ".workbench" / "index"
-    if folder.resolve() != folder:
-        raise UseError(f"{folder} is reached by a link; put a folder there")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UseError(f"{folder} can't be made: {error.strerror}") from error
-    return folder
-
-
-def _make_index(folder: Path, vectors: Vectors) -> None:
-    """Beside its place, then moved there: another process that makes the same one finds it whole or not at all."""
-    with TemporaryDirectory(dir=folder.parent, prefix=".new-", ignore_cleanup_errors=True) as temporary:
-        made = Path(temporary) / "index"
-        with _client(made) as client:
-            how = {"space": "cosine", "ef_construction": 200, "ef_search": 2 * CANDIDATES, "num_threads": 1}
-            collection = client.create_collection("passages", embedding_function=None, configuration={"hnsw": how})
-            at_once = client.get_max_batch_size()
-            for start in range(0, len(vectors), at_once):
-                some = vectors[start : start + at_once]
-                collection.add(ids=[str(start + i) for i in range(len(some))], embeddings=some)
-        try:
-            os.rename(made, folder)  # noqa: PTH104 - Path.rename says the same
-        except OSError:
-            if not folder.is_dir():
-                raise
-
-
-def _nearest(folder: Path, queries: Vectors, count: int, most: int) -> Iterator[Ranked]:
-    """For each query the positions of the nearest passages with their cosine."""
-    with _client(folder) as client:
-        collection = client.get_collection("passages", embedding_function=None)
-        if collection.count() != count:
-            raise _damaged(folder, f"it holds {collection.count():,} passages of {count:,}")
-        wanted = min(count, max(CANDIDATES, 2 * most))
-        for query in queries:
-            found = collection.query(query_embeddings=query[None], n_results=wanted, include=["distances"])
-            yield [(int(i), 1 - d) for i, d in zip(found["ids"][0], found["distances"][0], strict=True)]
-
-
-@contextmanager
-def _client(folder: Path) -> Iterator[Any]:
-    """Chroma on a folder: nothing is sent, no model of its own is used, no `.env` is read."""
-    import chromadb
-    from chromadb.config import Settings
-    from chromadb.errors import ChromaError
-
-    client = None
-    try:
-        settings = Settings(_env_file=None, anonymized_telemetry=False)
-        client = chromadb.PersistentClient(str(folder), settings=settings)
-        yield client
-    except (ChromaError, sqlite3.Error, OSError, ValueError) as error:
-        raise _damaged(folder, str(error)) from error
-    finally:
-        if client is not None:
-            client.close()
-
-
-def _damaged(folder: Path, reason: str) -> UseError:
-    told = " ".join(reason.split())[:120]
-    return UseError(f"the index {folder} can't be used: {told}; remove that folder, it is made again from the store")

@@ -1,16 +1,20 @@
-"""The store as a thing of its own: taken in, and looked through, with the ids of its requests made again."""
+"""The store as a thing of its own: taken in, made smaller, and looked through, the ids of its requests made again."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.errors import FileError
+from workbench.indexes import Index, not_in_use, remove
 from workbench.records import Json, content_id
 from workbench.run.plan import derived_seed
 from workbench.store.check import Finding, check_store, run_seeds
 from workbench.store.database import Database
+from workbench.store.prune import Pruned, prune
+from workbench.store.retrieved import indexes_used
 from workbench.store.taking import take_in
 from workbench.store.transfer import kind_of, read_export, read_store
 
@@ -37,6 +41,33 @@ def take_in_file(database: Database, path: Path) -> Counter[str]:
             if error.path is not None:
                 raise
             raise FileError(f"{error.message}; nothing was taken in", path) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What went, or would go."""
+
+    rows: Pruned
+    indexes: tuple[Index, ...]
+    """Of passages: those that no run left in the store used."""
+    in_use: bool
+    """A run looks passages up at this moment, so that every index stays, and what was embedded for it."""
+
+
+def prune_store(database: Database, root: Path, keep: int | None, before: str | None, dry_run: bool = False) -> Cleared:
+    """Removes old runs as `store.prune.prune` does, and the project's indexes that no other run used."""
+    with not_in_use(root) as indexes:
+        with database.write() as connection:
+            rows = prune(connection, keep, before, begins=indexes is None)
+            used = indexes_used(connection)
+            if dry_run:
+                connection.rollback()
+        unused = tuple(index for index in indexes or () if index.key not in used)
+        for index in unused if not dry_run else ():
+            remove(index)
+    if not dry_run:
+        database.compact()
+    return Cleared(rows, unused, indexes is None)
 
 
 def verify_store(database: Database) -> list[Finding]:

@@ -105,6 +105,7 @@ def openai_evals(session: Session, /, file: Path, out: Path | None, dry_run: boo
 @file_argument
 @click.option("--data", "files", multiple=True, metavar="[SPLIT=]FILE", help="Documents; without SPLIT those asked.")
 @click.option("--num-fewshot", type=click.IntRange(min=0), metavar="N", help="How many few shots; default: the task's.")
+@click.option("--chat", is_flag=True, help="Ask in messages, few shots as turns; default: in raw text.")
 @click.option("--model", default="echo", show_default=True, metavar="ALIAS", help="The model that is asked.")
 @out_option
 @dry_option
@@ -113,7 +114,7 @@ def openai_evals(session: Session, /, file: Path, out: Path | None, dry_run: boo
 def lm_eval_task(session: Session, /, file: Path, out: Path | None, dry_run: bool, as_json: bool, **given: Any) -> int:
     """Import a task of lm-evaluation-harness from its YAML: multiple choice or free text, without Python."""
     data = dict(map(_split_file, given["files"]))
-    options = TaskOptions(data, given["num_fewshot"], given["model"])
+    options = TaskOptions(data, given["num_fewshot"], given["model"], given["chat"])
     return _finish(session, [import_lm_eval_task(file, options)], out, dry_run, as_json)
 
 
@@ -148,11 +149,24 @@ def lm_eval(session: Session, file: Path, as_json: bool) -> None:
     _keep(session, read_lm_eval, file, as_json)
 
 
+@import_.command("openai-evals-log")
+@file_argument
+@json_option
+@click.pass_obj
+def openai_evals_log(session: Session, file: Path, as_json: bool) -> None:
+    """Take in a record of OpenAI's evals (the .jsonl of oaieval) as a run, to show and to compare."""
+    from workbench.interop.openai_evals_log import read_openai_log
+
+    _keep(session, read_openai_log, file, as_json)
+
+
 def _keep(session: Session, read: Callable, file: Path, as_json: bool) -> None:  # type: ignore[type-arg]
     from workbench.interop.foreign import keep_foreign
 
     foreign = read(file)
     run, new = keep_foreign(session.database(), foreign)
+    for note in foreign.notes:
+        click.echo(one_line(note), err=True)
     said = "taken in" if new else "was here already"
     click.echo(f"{plural(len(foreign.trials), 'trial')} {said}; see them with: workbench show {run}", err=True)
     emit([{"run": run, "new": new}], [], True) if as_json else click.echo(run)

@@ -33,9 +33,8 @@ from workbench.evaluate import Progress, run_suite
 from workbench.prepare import Plan, Prepared, plan_suite, prepare_suite
 from workbench.records import Suite
 from workbench.registry import SCORERS
-from workbench.store import recording
+from workbench.store import recording, whole
 from workbench.store import runs as stored
-from workbench.store import whole
 from workbench.store.database import Database
 from workbench.store.prompts import history
 from workbench.views.format import money, one_line, short_id, work_line

@@ -18,7 +18,7 @@ from workbench.errors import UseError
 from workbench.views.format import one_line, plural
 
 if TYPE_CHECKING:
-    from workbench.store.prune import Pruned
+    from workbench.upkeep import Cleared
 
 FAULTY = 3
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
@@ -99,19 +99,14 @@ def _tell(added: Counter[str], as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def prune(session: Session, keep: int | None, older: str | None, dry_run: bool, as_json: bool) -> None:
-    """Remove old runs and the answers that only they refer to. Runs at work and runs with notes or votes stay."""
-    from workbench.store.prune import prune as prune_runs
+    """Remove old runs, and the answers and indexes of passages that only they used. Runs at work and runs with notes or
+    votes stay."""
+    from workbench.upkeep import prune_store
 
     if (keep is None) == (older is None):
         raise UseError("say which runs go: --keep N or --older 30d")
-    database = session.database()
-    with database.write() as connection:
-        done = prune_runs(connection, keep, _time(older) if older else None)
-        if dry_run:
-            connection.rollback()
-    if not dry_run:
-        database.compact()
-    _tell_pruned(done, dry_run, as_json)
+    before = _time(older) if older else None
+    _tell_pruned(prune_store(session.database(), session.project.root, keep, before, dry_run), dry_run, as_json)
 
 
 def _time(older: str) -> str:
@@ -122,21 +117,29 @@ def _time(older: str) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def _tell_pruned(done: Pruned, dry_run: bool, as_json: bool) -> None:
+def _tell_pruned(done: Cleared, dry_run: bool, as_json: bool) -> None:
+    rows, size = done.rows, sum(index.size for index in done.indexes)
     row: Mapping[str, object] = {
-        "runs": list(done.runs),
-        "outputs": done.outputs,
-        "requests": done.requests,
-        "spared": list(done.spared),
+        "runs": list(rows.runs),
+        "outputs": rows.outputs,
+        "requests": rows.requests,
+        "indexes": [{"index": index.key, "bytes": index.size} for index in done.indexes],
+        "indexes_in_use": done.in_use,
+        "spared": list(rows.spared),
         "dry_run": dry_run,
     }
     if as_json:
         emit([row], [], True)
         return
-    gone = f"{plural(len(done.runs), 'run')}, {plural(done.outputs, 'output')}, {plural(done.requests, 'request')}"
-    click.echo(("would go: " if dry_run else "removed: ") + gone)
-    if done.spared:
-        click.echo(f"kept though old, at work or written on: {', '.join(done.spared)}", err=True)
+    gone = [plural(len(rows.runs), "run"), plural(rows.outputs, "output"), plural(rows.requests, "request")]
+    if done.indexes:
+        number = len(done.indexes)
+        gone.append(f"{number:,} index{'' if number == 1 else 'es'} of passages ({size / 1e6:,.1f} MB)")
+    click.echo(("would go: " if dry_run else "removed: ") + ", ".join(gone))
+    if rows.spared:
+        click.echo(f"kept though old, at work or written on: {', '.join(rows.spared)}", err=True)
+    if done.in_use:
+        click.echo("every index of passages is kept: a run looks passages up; prune again when it has", err=True)
 
 
 @store.command()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from workbench.errors import UnknownName
+from workbench.errors import DataError, UnknownName
 from workbench.records import (
     EMPTY,
     Case,
@@ -28,6 +30,7 @@ from workbench.store.summaries import keep_summary
 
 MAX_NUMBER = 1e100
 """Beyond, nothing can be counted with it: a spread would be infinite."""
+MAX_LINE = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,25 @@ class ForeignRun:
     model: str
     params: Mapping[str, Json]
     trials: Sequence[ForeignTrial]
+    notes: Sequence[str] = ()
+    """What a reader has to know beside them."""
+
+
+def each_line(path: Path, take: Callable[[Json], None], wrong: str) -> None:
+    """Hands over the JSON of each line of a file. Raises DataError with the line where there is none, or where `take`
+    can't make sense of it: `wrong` says what the line is not."""
+    line = 0
+    try:
+        with path.open("rb") as file:
+            for line, text in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):  # noqa: B007  for the error
+                if len(text) > MAX_LINE:
+                    raise ValueError("a line of over 16 MiB")
+                if text.strip():
+                    take(json.loads(text))
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror}", path) from error
+    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, ValueError, RecursionError) as error:
+        raise DataError(f"{wrong}: {type(error).__name__} {error}"[:200], path, line) from error
 
 
 def check_foreign(foreign: ForeignRun) -> ForeignRun:

@@ -13,7 +13,12 @@ _OPENING = re.compile(r"\{(?=[{%#]|\Z)|\r\n?")
 
 def literal(text: str) -> str:
     """A template that renders to exactly this text, wherever in a body it stands."""
-    return MARKER.sub(lambda found: expression(found[0]), _OPENING.sub(lambda found: expression(found[0]), text))
+    return unmarked(_OPENING.sub(lambda found: expression(found[0]), text))
+
+
+def unmarked(template: str) -> str:
+    """The template with its lines that read like role markers as text."""
+    return MARKER.sub(lambda found: expression(found[0]), template)
 
 
 def expression(text: str) -> str:

@@ -7,18 +7,16 @@ for tasks of choices the log-likelihood of each), and the metrics by name
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from workbench.errors import DataError
-from workbench.interop.foreign import ForeignRun, ForeignTrial, check_foreign
+from workbench.interop.foreign import ForeignRun, ForeignTrial, check_foreign, each_line
 from workbench.records import Json, Kind, Message, Output
 
 KNOWN = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash",
          "prompt_hash", "target_hash"}  # fmt: skip
-MAX_LINE = 16 * 2**20
 _NAME = re.compile(r"samples_(.+)_\d{4}-\d\d-\d\dT[\d.\-]+\.jsonl")
 
 
@@ -26,21 +24,8 @@ def read_lm_eval(path: Path) -> ForeignRun:
     """The run of a file of samples; its model is the folder's name, as the harness writes it. Raises DataError."""
     named = _NAME.fullmatch(path.name)
     task = named[1] if named else path.stem.removeprefix("samples_")
-    line = 0
-    trials = []
-    try:
-        with path.open("rb") as file:
-            for line, text in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):  # noqa: B007  for the error
-                if len(text) > MAX_LINE:
-                    raise ValueError("a line of over 16 MiB")
-                if text.strip():
-                    trials.append(_trial(json.loads(text)))
-    except OSError as error:
-        raise DataError(f"can't be read: {error.strerror}", path) from error
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise DataError(
-            f"is no sample of lm-evaluation-harness: {type(error).__name__} {error}"[:200], path, line
-        ) from error
+    trials: list[ForeignTrial] = []
+    each_line(path, lambda sample: trials.append(_trial(sample)), "is no sample of lm-evaluation-harness")
     if not trials:
         raise DataError("holds no samples", path)
     if len({t.case for t in trials}) < len(trials):

@@ -77,9 +77,21 @@ class Shown:
 
     def shot(self, doc: Doc) -> str:
         """A document with its answer, as plain text."""
+        answer = self._answer(doc)
+        if answer is None:
+            return self.text_of(doc)
+        return self.text_of(doc) + self.target_delimiter + answer + self.fewshot_delimiter
+
+    def turns(self, doc: Doc) -> list[dict[str, Json]]:
+        """A document and its answer as messages, as for a chat template."""
+        asked, answer = {"role": "user", "content": self.text_of(doc)}, self._answer(doc)
+        return [asked] if answer is None else [asked, {"role": "assistant", "content": answer}]
+
+    def _answer(self, doc: Doc) -> str | None:
+        """Of a few-shot document; None where it has none."""
         target = self.target_of(doc)
         if target is None or target == "":
-            return self.text_of(doc)
+            return None
         if isinstance(target, int) and self.choice is not None:
             choices = self.choices_of(doc)
             answer: Json = choices[target] if -len(choices) <= target < len(choices) else None
@@ -87,7 +99,7 @@ class Shown:
             answer = target[0] if isinstance(target, list) and target else target
         if not isinstance(answer, str):
             raise Left(f"the answer of a few-shot document is {answer!r}, which is no text", doc.place)
-        return self.text_of(doc) + self.target_delimiter + answer + self.fewshot_delimiter
+        return answer
 
     def _rendered(self, template: Json, doc: Doc, key: str) -> str:
         if not isinstance(template, str):

@@ -27,6 +27,8 @@ DIGITS = r"#### (\-?[0-9\.\,]+)"
 SAMPLING = {"temperature", "top_p", "top_k"}
 MAX_TOKENS = 256
 """Its default `max_gen_toks`."""
+MOST_STOPS = 4
+"""Texts to stop at that it sends to hosted chat models."""
 
 
 def choice_scorers(task: Task, lead: str, several: bool) -> list[Json]:

@@ -1,14 +1,17 @@
 r"""The number that a free text gives.
 
-Read are signs, thousands separators, decimals, exponents (`1e3`, `1.5 × 10^3`), fractions (`3/4`, `1 1/2`,
-`\frac{3}{4}`), percent and currency signs, in the digits of any script. A number behind `####` (GSM8K,
-Cobbe et al. 2021, arXiv 2110.14168) or in `\boxed{}` (MATH) is the answer; else the last one in the text is.
+Read are signs, thousands separators, decimals, exponents (`1e3`, `1.5 × 10^3`), powers (`2^10`, `10³`), fractions
+(`3/4`, `1 1/2`, `2½`, `\frac{3}{4}`), hexadecimal (`0x1F`), percent and currency signs, in the digits of any script. A
+number behind `####` (GSM8K, Cobbe et al. 2021, arXiv 2110.14168) or in `\boxed{}` (MATH) is the answer; else the last
+one in the text is. Digits that are only a part of something else (a date, a time, a version, `1,2,3`, an exponent) are
+none: what is not read whole is not read.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import deque
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -20,23 +23,43 @@ from workbench.scorers.base import Answered, passed, quote, references
 
 FINAL = re.compile(r"####|\\boxed\s*\{")
 TEX = [
-    (re.compile(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}"), r"\1/\2"),
+    (re.compile(r"(?<=\d)(?=\\[dt]?frac)"), " "),
+    (re.compile(r"\\[dt]?frac(?:\{(\d+)\}|(\d))(?:\{(\d+)\}|(\d))"), r"\1\2/\3\4"),
     (re.compile(r"(?<=\d)(?:\{,\}|\\[,!])(?=\d)"), ""),
     (re.compile(r"\\([%$])"), r"\1"),
+    (re.compile(r"\\sqrt\s*(?:\[\d+\])?\s*\{?"), "√"),
+    (re.compile(r"\\pi\b"), "π"),
 ]
 """LaTeX for what is written more plainly elsewhere."""
+VULGAR = re.compile(r"(\d?)([¼-¾⅐-⅞])")
+"""½ and its like, and a digit before it."""
+DATE = re.compile(r"(?<!\d)[12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?!\d)")
 MINUS = "-−–－"
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻−", "0123456789+--")
 NUMBER = r"""
-    (?<![A-Za-z0-9_])(?<!\d{point})(?<!\d/)          # not inside a word or number: H2O, 1.2.3, 12/05/2024
+    (?<![A-Za-z0-9_√])(?<!\d[.,:/])                 # not inside a word or another number: H2O, 1.2.3, 12/05/2024
+    (?<!\^)(?<!\^[-−+{{(])(?<!\^[{{(][-−+])(?<!\d[eE][-−+])   # no exponent of what is not read: x^2
     (?:(?<![)\]%])(?P<sign>[-−–－+＋]))?
-    (?:[$€£¥₹₩]\s?)?(?P<inner>[-−–－])?              # -$5 and $-5
-    (?:(?P<whole>\d{{1,9}})[ ](?=\d+/\d))?           # the 1 of 1 1/2
-    (?P<body>
-        (?:\d{{1,3}}(?:[{group}]\d{{3}})+|\d{{1,2}}(?:[{group}]\d{{2}})+[{group}]\d{{3}})(?!\d)(?:{point}\d+)?
-        | \d+(?:{point}\d+)? | {point}\d+ )
-    (?:/(?P<below>\d+)(?![/\d]))?
-    (?:[eE](?P<exponent>[-−+]?\d+)\b)?
-    (?:\s?(?:[×x*·]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{{?(?P<power>[-−+]?\d+)\}}?)?
+    (?:[$€£¥₹₩]\s?)?(?P<inner>[-−–－])?             # -$5 and $-5
+    (?: (?P<based>0(?:[xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)\b)
+      | (?!0[xXoObB]\w)(?:(?P<whole>\d{{1,9}})[ ](?=\d+/\d))?     # the 1 of 1 1/2
+        (?: (?P<other>                              # with the marks the other way round, where nothing else fits
+                \d{{1,3}}(?:{point}\d{{3}})+{comma}\d+
+                | \d{{1,3}}(?:{point}\d{{3}}){{2,}}
+                | [1-9]\d{{0,2}}(?:[{space}]\d{{3}})+{comma}(?!\d{{3}}(?!\d))\d+ )
+          | (?P<body>
+                (?:\d{{1,3}}(?:[{group}]\d{{3}})+|\d{{1,2}}(?:[{group}]\d{{2}})+[{group}]\d{{3}})(?:{point}\d+)?
+                | (?<!\d[ ])[1-9]\d{{0,2}}(?:[ ]\d{{3}})+(?![ ]\d)(?:{point}\d+)?
+                | \d+(?:{point}\d+)? | {point}\d+ ) )
+        (?:/(?P<below>\d+))?
+        (?![.,:/]?\d)
+        (?:[eE](?P<exponent>[-−+]?\d+)\b(?!\.\d))?
+        (?(below)(?![⁰¹²³⁴⁵⁶⁷⁸⁹⁻]) | (?:
+            (?:\^|\*\*)(?:(?P<power>[-−+]?\d+)|[{{(](?P<braced>[-−+]?\d+)[}})])|(?P<raised>[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+))? )
+        (?:\s?(?:[×x*·]|\\times|\\cdot)\s?10\s?
+            (?:(?:\^|\*\*)\s?\{{?(?P<tens>[-−+]?\d+)\}}?|(?P<high>[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)))?
+        (?![eE][-−+]?\d|\^) )
+    (?!\s?[√π])
     (?P<percent>\s?(?:[%％]|percent\b|per\ cent\b))?
 """
 GROUPS = "'’_\u00a0\u2009\u202f"
@@ -62,8 +85,7 @@ class Found(NamedTuple):
 
 def find_number(text: str, decimal: str = ".", after: str | None = None) -> Found | None:
     """The number that the text gives: see the module; with `after` the first one behind that text."""
-    for pattern, plain in TEX:
-        text = pattern.sub(plain, text)
+    text = _plain(text)
     starts = [text.rfind(after) + len(after)] if after else [m.end() for m in FINAL.finditer(text)]
     if after and after not in text:
         return None
@@ -75,25 +97,53 @@ def find_number(text: str, decimal: str = ".", after: str | None = None) -> Foun
     return _read(last[0], decimal) if last else None
 
 
+def _plain(text: str) -> str:
+    """The text with fractions as digits and a slash, and without dates."""
+    for pattern, plain in TEX:
+        text = pattern.sub(plain, text)
+    return DATE.sub("(date)", VULGAR.sub(_written_out, text).replace("⁄", "/"))
+
+
+def _written_out(found: re.Match[str]) -> str:
+    """2½ as 2 1/2."""
+    return (f"{found[1]} " if found[1] else "") + unicodedata.normalize("NFKC", found[2])
+
+
 @lru_cache(maxsize=2)
 def _pattern(decimal: str) -> re.Pattern[str]:
-    group = GROUPS + ("," if decimal == "." else ".")
-    return re.compile(NUMBER.format(group=group, point=re.escape(decimal)), re.VERBOSE)
+    other = "," if decimal == "." else "."
+    marks = {"point": re.escape(decimal), "comma": re.escape(other)}
+    return re.compile(NUMBER.format(group=GROUPS + other, space=" " + GROUPS, **marks), re.VERBOSE)
 
 
 def _read(match: re.Match[str], decimal: str) -> Found:
     """The value; infinite where it is beyond a double's range."""
-    digits = "".join(c for c in match["body"] if c.isdigit() or c == decimal).replace(decimal, ".")
-    power = int((match["exponent"] or "0").replace("−", "-")[:6]) + int((match["power"] or "0").replace("−", "-")[:6])
-    value = float(f"{digits}e{power}")
-    if match["below"]:
-        below = float(match["below"])
-        value = value / below if below else math.inf
-    value += float(match["whole"] or 0)
+    value = _value(match, decimal)
     negative = bool(match["inner"]) or (match["sign"] or "+") in MINUS
     return Found(
         match[0].strip(), -value if negative else value, bool(match["percent"]), match.string[match.end() :][:REST]
     )
+
+
+def _value(match: re.Match[str], decimal: str) -> float:
+    """Without its sign."""
+    mark = decimal if match["body"] else "," if decimal == "." else "."
+    power = _whole(match["power"] or match["braced"] or match["raised"], 1)
+    exponent = _whole(match["exponent"]) + _whole(match["tens"] or match["high"])
+    try:
+        if match["based"]:
+            return float(int(match["based"], 0))
+        digits = "".join(c for c in match["body"] or match["other"] if c.isdigit() or c == mark).replace(mark, ".")
+        value = float(f"{digits}e{exponent}")
+        if power != 1:
+            value = math.pow(float(digits), power) * float(f"1e{exponent}")
+        return value / float(match["below"] or 1) + float(match["whole"] or 0)
+    except (ArithmeticError, ValueError):
+        return math.inf
+
+
+def _whole(digits: str | None, missing: int = 0) -> int:
+    return int(digits.translate(SUPERSCRIPTS)[:6]) if digits else missing
 
 
 @dataclass(frozen=True)
@@ -110,7 +160,7 @@ class Number:
     units: dict[str, float] | None = None
     """What a unit or a word behind the number makes of it, such as {km: 1000, m: 1, million: 1000000}: 5 km is 5000.
     A number without one of them, in the answer or the expected answer, stays as it is."""
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs_expected: ClassVar[bool] = True
     shorthand: ClassVar[str | None] = "abs_tol"
 

@@ -23,21 +23,26 @@ class Pruned:
     """Runs that the rule would take, but that are at work, wait for batches, or were written on by people."""
 
 
-def prune(connection: sa.Connection, keep: int | None = None, before: str | None = None) -> Pruned:
+def prune(
+    connection: sa.Connection, keep: int | None = None, before: str | None = None, begins: bool = False
+) -> Pruned:
     """Removes the runs beyond the newest `keep` of each suite, or those started before a time (ISO 8601, UTC), then
     every output that no run or try left refers to or could be about to take, and every request without a trial or an
     output.
 
-    An answer that a run got from an older one is referred to, and stays. Roll the transaction back for a look ahead.
+    An answer that a run got from an older one is referred to, and stays. With `begins`, so do those that no run here
+    asked for: a run that is not written down yet did. Roll the transaction back for a look ahead.
     """
     chosen, spared, busy = _chosen(connection, keep, before)
+    o, t = db.outputs.c, db.trials.c
+    unwritten = sa.select(o.run).where(o.run.not_in(sa.select(db.runs.c.id))).distinct()
+    beginning = connection.execute(unwritten).scalars().all() if begins else []
     for start in range(0, len(chosen), db.CHUNK):
         connection.execute(db.runs.delete().where(db.runs.c.id.in_(chosen[start : start + db.CHUNK])))
-    o, t = db.outputs.c, db.trials.c
     outputs = connection.execute(
         db.outputs.delete().where(
             o.run.not_in(sa.select(db.runs.c.id)),
-            o.run != PLAYGROUND,
+            o.run.not_in([PLAYGROUND, *beginning]),
             o.number.not_in(sa.select(t.output).where(t.output.is_not(None))),
             o.number.not_in(sa.select(db.tries.c.output)),
             o.request.not_in(sa.select(t.request).where(sa.or_(t.output.is_(None), t.run.in_(busy)))),

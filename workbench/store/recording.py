@@ -64,9 +64,9 @@ class Plan:
     trials: Sequence[tuple[Trial, str]]
 
 
-def resume_run(connection: sa.Connection, run: str, plan: Plan, judged_by: Mapping[str, Json]) -> None:
-    """Takes up a run that was stopped, interrupted or left unfinished. `judged_by`: what its header says from now on
-    of scorers, gates and the like; scorers of `workbench score` stay.
+def resume_run(connection: sa.Connection, run: str, plan: Plan, facts: Mapping[str, Json]) -> None:
+    """Takes up a run that was stopped, interrupted or left unfinished. `facts`: what its header says from now on of
+    scorers, gates, indexes and the like; scorers of `workbench score` stay.
 
     Raises UseError where it is not known or its plan has changed since.
     """
@@ -81,9 +81,9 @@ def resume_run(connection: sa.Connection, run: str, plan: Plan, judged_by: Mappi
     _refuse_second(connection, row["suite"], "")
     forget(connection, run)
     old = row["header"]
-    both = {name: {**old.get(name, {}), **judged_by[name]} for name in ("terms", "judges")}
-    scorers = list(dict.fromkeys([*judged_by["scorers"], *old.get("scorers", [])]))
-    header = {**old, **judged_by, **both, "scorers": scorers}
+    both = {name: {**old.get(name, {}), **facts[name]} for name in ("terms", "judges")}
+    scorers = list(dict.fromkeys([*facts["scorers"], *old.get("scorers", [])]))
+    header = {**old, **facts, **both, "scorers": scorers}
     values = {"status": "running", "ended": None, "header": header, **_alive()}
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(values))
 

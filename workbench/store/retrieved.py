@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import sqlalchemy as sa
+
 from workbench.records import Json, Trial, canonical
+from workbench.store import database as db
 
 PREFIX = "retrieve."
 
@@ -48,3 +51,9 @@ def is_kept(value: Json) -> bool:
     ways = value["found"]
     lists = isinstance(ways, dict) and all(isinstance(passages, list) for passages in ways.values())
     return lists and all(isinstance(one, dict) for passages in ways.values() for one in passages)
+
+
+def indexes_used(connection: sa.Connection) -> set[str]:
+    """The indexes that the passages of any run rest on, by the headers of the runs."""
+    named = connection.execute(sa.select(db.runs.c.header["indexes"])).scalars()
+    return {name for names in named if isinstance(names, list) for name in names if isinstance(name, str)}

@@ -260,16 +260,16 @@ def people_would_say(
 
 
 def _question(judges: Mapping[str, Sequence[Mapping[str, Json]]], scorer: str) -> _Question | Unsaid:
-    """Of a judge its own question; of a weighted mean that holds one, the judge's, where the judge stands among the
-    scorers by itself too."""
+    """Of a judge its own question; of `not` of one, or a weighted mean that holds one, the judge's, where the judge
+    stands among the scorers by itself too."""
     parts = judges[scorer]
     if is_judge(parts):
         return _Question(scorer, scorer, 1.0, parts[0])
     held = [part for part in parts if part.get("share")]
     if not held:
         return Unsaid(
-            "it is a judge and others in one, which labels correct only in a 'weighted' without at_least that holds "
-            "one judge, unnested; give the judge a gate of its own"
+            "it is a combination with a judge in it, which labels correct only as 'not' of a judge, or in a 'weighted' "
+            "without at_least that holds one judge, unnested; give the judge a gate of its own"
         )
     judge = [{k: v for k, v in part.items() if k not in ("inside", "share")} for part in held]
     alone = next(

@@ -240,6 +240,32 @@ def test_not_of_a_judge_is_corrected_the_other_way_round(
     assert own.interval == pytest.approx((1 - turned.interval[1], 1 - turned.interval[0]))
 
 
+@pytest.mark.parametrize(
+    ("often", "code", "said"),
+    [
+        (0.9, 0, "by people's labels of "),
+        (0.3, 0, "by people's labels of "),
+        (0.25, 4, "drawn with probabilities from 0.25 to 0.9; of repeats and clusters they may differ 3 times at most"),
+    ],
+)
+def test_labels_drawn_by_someone_with_probabilities_of_their_own(
+    root: Path, capsys, often: float, code: int, said: str
+) -> None:
+    """Each output by itself, those that the judge likes with another chance; the rows tell no draw of ours."""
+    suite(root, "scorer: judge, at_least: 0.4", "prompts: [plain]\nrepeats: 2")
+    run(root)
+    rng, rows = np.random.default_rng(3), []
+    for row in draw(store(root), "latest", Sample(600, seed=1)):
+        chance = often if "poor" not in row["output"] else 0.9
+        own = {name: value for name, value in row.items() if name not in ("of", "drawn", "seed", "frame")}
+        rows += [{**own, "probability": chance}] if rng.random() < chance else []
+    label(root, rows)
+    found, told = judged(root, capsys)
+    assert found == code, told
+    assert said in told
+    assert code or re.search(r"plain: (5[5-9]|6[0-5])\.\d %", told), told
+
+
 CLUSTERS = [{"id": f"c{i:03}", "text": f"{KINDS[i % 5]} {i}", "cluster": f"d{i // 20}"} for i in range(CASES)]
 FEW = [{**case, "cluster": f"d{i % 4}"} for i, case in enumerate(CLUSTERS)]
 PLAIN = [{"id": f"c{i:03}", "text": f"{KINDS[i % 5]} {i}"} for i in range(CASES)]

@@ -17,8 +17,8 @@ import numpy as np
 from workbench.define.data import shuffled
 from workbench.records import Case, ScoreColumns
 from workbench.stats.paired import compare_paired
-from workbench.stats.racing import losers, race_levels
-from workbench.stats.sequential import compare_so_far, plan_levels, plan_looks
+from workbench.stats.racing import race_field, race_levels
+from workbench.stats.sequential import Look, compare_so_far, plan_levels, plan_looks
 
 BLOCK = 16
 Rng = np.random.Generator
@@ -76,7 +76,7 @@ def until(question: Question, rng: Rng) -> tuple[int, str, str]:
     looks = plan_looks(question.cases, BLOCK)
     whole = compare_paired(columns(scores, question.kind), "0", 0.03)[0].verdict
     for n, level in zip(looks, plan_levels(looks, 0.05), strict=True):
-        (row,) = compare_so_far(columns(scores[:, :n], question.kind), "0", 0.03, 0.95, level)
+        (row,) = compare_so_far(columns(scores[:, :n], question.kind), "0", 0.03, 0.95, Look(level))
         if row.verdict != "not enough data":
             return n, row.verdict, whole
     return looks[-1], "not enough data", whole
@@ -118,7 +118,8 @@ def race(question: Question, keep: int, rng: Rng) -> tuple[float, bool]:
     live = [str(i) for i in range(variants)]
     for n, level in zip(looks, race_levels(looks, variants, keep, 0.95), strict=True):
         asked, done = asked + len(live) * (n - done), n
-        gone = {d.variant for d in losers(columns(scores[:, :n], question.kind), live, keep, level)}
+        places = race_field(columns(scores[:, :n], question.kind), live, keep, Look(level), 0.05).places
+        gone = {place.variant for place in places if place.dropped}
         live = [v for v in live if v not in gone]
         if len(live) <= keep:
             break

@@ -12,6 +12,7 @@ import pytest
 from test_judge_calibration import PAIR, RUBRIC
 
 from workbench.cli import main
+from workbench.estimates import people_estimates
 from workbench.labelling import Sample, draw, write_labels
 from workbench.loopback import Script, serve
 from workbench.records import Json
@@ -194,7 +195,9 @@ MIXED = f"weighted: {{parts: [{{score: {{{GOOD}}}}}, {{score: {{contains: fine}}
         (f"{{{MIXED}, as: both}}, {{{GOOD}}}", 0, "% by people's labels of 90 (the judge alone 65.0 %)"),
         (f"{{{MIXED}, as: both}}", 4, "put the same judge among the scorers too"),
         (f"{{all: [{{{GOOD}}}, {{contains: fine}}], as: both}}, {{{GOOD}}}", 4, "give the judge a gate of its own"),
-        (f"{{{MIXED[:-1]}, at_least: 0.5}}, as: both}}, {{{GOOD}}}", 4, "only in a 'weighted' without at_least"),
+        (f"{{{MIXED[:-1]}, at_least: 0.5}}, as: both}}, {{{GOOD}}}", 4, "or in a 'weighted' without at_least"),
+        (f"{{not: {{all: [{{{GOOD}}}]}}, as: both}}, {{{GOOD}}}", 4, "only as 'not' of a judge"),
+        (f"{{not: {{{GOOD}}}, as: both}}", 4, "put the same judge among the scorers too"),
         (
             f"{{weighted: {{parts: [{{score: {{{MIXED}}}}}]}}, as: both}}, {{{GOOD}}}",
             4,
@@ -214,6 +217,53 @@ def test_a_judge_among_others_is_corrected_where_it_adds_up(
     assert found == code, told
     assert said in told
     assert code or re.search(r"plain: (59|60|61)\.\d %", told), told
+
+
+@pytest.mark.parametrize(("bound", "code"), [(0.25, 0), (0.55, 1)])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_not_of_a_judge_is_corrected_the_other_way_round(
+    root: Path, capsys, bound: float, code: int, repeats: int
+) -> None:
+    """The judge dislikes 20 %, people 40 %: what is said of the one is that of the other taken from 1."""
+    more, scorers = f"prompts: [plain]\nrepeats: {repeats}", f"{{not: {{{GOOD}}}, as: both}}, {{{GOOD}}}"
+    suite(root, f"scorer: both, at_least: {bound}", more, scorers)
+    run(root)
+    label(root, draw(store(root), "latest", Sample(120, seed=1)))
+    found, told = judged(root, capsys)
+    assert found == code, told
+    assert "(the judge alone 20.0 %)" in told
+    with store(root).read() as connection:
+        newest = runs.get_run(connection, "latest").id
+    estimates = {scorer: found for (scorer, _), found in people_estimates(root, store(root), newest).items()}
+    own, turned = estimates["both"], estimates["judge"]
+    assert own.value == pytest.approx(1 - turned.value)
+    assert own.interval == pytest.approx((1 - turned.interval[1], 1 - turned.interval[0]))
+
+
+@pytest.mark.parametrize(
+    ("often", "code", "said"),
+    [
+        (0.9, 0, "by people's labels of "),
+        (0.3, 0, "by people's labels of "),
+        (0.25, 4, "drawn with probabilities from 0.25 to 0.9; of repeats and clusters they may differ 3 times at most"),
+    ],
+)
+def test_labels_drawn_by_someone_with_probabilities_of_their_own(
+    root: Path, capsys, often: float, code: int, said: str
+) -> None:
+    """Each output by itself, those that the judge likes with another chance; the rows tell no draw of ours."""
+    suite(root, "scorer: judge, at_least: 0.4", "prompts: [plain]\nrepeats: 2")
+    run(root)
+    rng, rows = np.random.default_rng(3), []
+    for row in draw(store(root), "latest", Sample(600, seed=1)):
+        chance = often if "poor" not in row["output"] else 0.9
+        own = {name: value for name, value in row.items() if name not in ("of", "drawn", "seed", "frame")}
+        rows += [{**own, "probability": chance}] if rng.random() < chance else []
+    label(root, rows)
+    found, told = judged(root, capsys)
+    assert found == code, told
+    assert said in told
+    assert code or re.search(r"plain: (5[5-9]|6[0-5])\.\d %", told), told
 
 
 CLUSTERS = [{"id": f"c{i:03}", "text": f"{KINDS[i % 5]} {i}", "cluster": f"d{i // 20}"} for i in range(CASES)]

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from workbench.stats.gates import Claim, decide
 from workbench.stats.intervals import t_interval
 from workbench.stats.ppi import PeopleSample
-from workbench.stats.ppi_units import FEWEST_UNITS, PeopleUnits, UnitLabels
+from workbench.stats.ppi_units import FEWEST_UNITS, MOST_UNEVEN, PeopleUnits, UnitLabels
 from workbench.stats.reduce import Sample
 
 with warnings.catch_warnings():
@@ -60,16 +60,17 @@ class Kind:
         return truth, np.where(wrong, 1.0 if self.lenient else 1 - truth, truth)
 
 
-def labelled(units, truth, judge, chosen) -> UnitLabels:
-    """`chosen`: which outputs people labelled, case × repeat."""
+def labelled(units, truth, judge, chosen, chance=None) -> UnitLabels:
+    """`chosen`: which outputs people labelled, case × repeat; `chance`: with which each was drawn, where not alike."""
     case, repeat = np.nonzero(chosen)
+    chance = np.ones(truth.shape) if chance is None else chance
     size = np.bincount(units)
     return UnitLabels(
         judge=np.bincount(units, judge.mean(axis=1)) / size,
         unit=units[case],
         truth=truth[case, repeat],
         predicted=judge[case, repeat],
-        weights=1 / (truth.shape[1] * size[units[case]]),
+        weights=1 / (truth.shape[1] * size[units[case]] * chance[case, repeat]),
     )
 
 
@@ -169,12 +170,22 @@ def most(runs: int, more: float = 0.0) -> float:
     return 0.05 + more + 3 * (0.05 * 0.95 / runs) ** 0.5
 
 
-def errs(kind: Kind, labels: int, seed: int, runs: int = RUNS) -> tuple[float, float, float]:
+def tilted(rng, judge, count: int, times: float) -> tuple[np.ndarray, np.ndarray]:
+    """About so many outputs, each drawn by itself, so many times likelier where the judge says no; their chances."""
+    weight = np.where(judge < 1, times, 1.0)
+    chance = np.minimum(1.0, count * weight / weight.sum())
+    return rng.random(judge.shape) < chance, chance
+
+
+def errs(
+    kind: Kind, labels: int, seed: int, runs: int = RUNS, times: float | None = None
+) -> tuple[float, float, float]:
     """How often a 95 % interval misses the true mean, a gate at it passes, and fails."""
     rng, missed, passed, failed = np.random.default_rng(seed), 0, 0, 0
     for _ in range(runs):
         truth, judge = kind.draw(rng)
-        data = people(kind.units, [labelled(kind.units, truth, judge, some(rng, truth.shape, labels))])
+        chosen, chance = (some(rng, truth.shape, labels), None) if times is None else tilted(rng, judge, labels, times)
+        data = people(kind.units, [labelled(kind.units, truth, judge, chosen, chance)])
         low, high = data.ends(0.05) or (0.0, 1.0)
         missed += not low <= kind.mean <= high
         (found,) = decide([Claim(data, "at_least", kind.mean, 0.05)])
@@ -210,6 +221,34 @@ def test_where_others_fail_it_holds(kind: Kind, labels: int) -> None:
     missed, passed, failed = errs(kind, labels, 5, 500)
     assert missed <= most(500, 0.01)
     assert max(passed, failed) <= most(500)
+
+
+@pytest.mark.parametrize("times", [1 / MOST_UNEVEN, MOST_UNEVEN, 10.0])
+@pytest.mark.parametrize(("repeats", "size", "mean"), [(3, 1, 0.8), (3, 1, 0.9), (1, 5, 0.8)])
+@pytest.mark.parametrize("judge", JUDGES)
+def test_labels_drawn_with_unequal_probabilities(
+    judge: str, repeats: int, size: int, mean: float, times: float
+) -> None:
+    right, lenient = JUDGES[judge]
+    for number, labels in enumerate((60, 150)):
+        missed, passed, failed = errs(
+            Kind(300, repeats, size, 0.5, mean, right, lenient), labels, 20 + number, times=times
+        )
+        assert missed <= most(RUNS, 0.01)
+        assert max(passed, failed) <= most(RUNS)
+
+
+def test_without_their_probabilities_such_labels_mislead() -> None:
+    """What is drawn more often where the judge says no shows too low a mean, were the chances left out."""
+    rng, kind, found = np.random.default_rng(21), Kind(300, 3, 1, 0.5, 0.8, 0.75, True), []
+    for _ in range(200):
+        truth, judge = kind.draw(rng)
+        chosen, chance = tilted(rng, judge, 150, MOST_UNEVEN)
+        both = (labelled(kind.units, truth, judge, chosen, c) for c in (chance, None))
+        found.append([people(kind.units, [side]).estimate(0.95).labels_alone for side in both])
+    told, untold = np.mean(found, axis=0)
+    assert told == pytest.approx(kind.mean, abs=0.01)
+    assert untold < kind.mean - 0.05
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.1])

@@ -19,8 +19,8 @@ from workbench.judging import find_reference
 from workbench.labelling import Labelled, frame_of, label_files, read_labels
 from workbench.records import EMPTY, Json, Run
 from workbench.stats.ppi import FEWEST_LABELS, PeopleSample, PredictionPowered
-from workbench.stats.ppi_units import FEWEST_UNITS, People, PeopleUnits, UnitLabels
-from workbench.stats.reduce import Bounds, Floats
+from workbench.stats.ppi_units import FEWEST_UNITS, MOST_UNEVEN, People, PeopleUnits, UnitLabels
+from workbench.stats.reduce import ROUNDING, Bounds, Floats
 from workbench.store import measures, runs
 from workbench.store.database import Database
 from workbench.store.runs import TrialFilter, TrialRow
@@ -204,6 +204,10 @@ def _in_units(sides: Sequence[Judged], unit: Mapping[str, int]) -> People | Unsa
     bounds = _range(sides[0].bounds or sides[0].scale, len(sides))
     if bounds is None:
         return Unsaid("the ends of the judge's scale are not kept with this run: workbench score RUN --with SUITE")
+    chances = [label.chance for side in sides for label in side.labels if label.chance and label.case in unit]
+    if chances and max(chances) > MOST_UNEVEN * min(chances) * (1 + ROUNDING):
+        told = f"its labels were drawn with probabilities from {min(chances):g} to {max(chances):g}"
+        return Unsaid(f"{told}; of repeats and clusters they may differ {MOST_UNEVEN:g} times at most")
     size = np.bincount(list(unit.values()), minlength=1)
     found = []
     for side in sides:
@@ -260,16 +264,16 @@ def people_would_say(
 
 
 def _question(judges: Mapping[str, Sequence[Mapping[str, Json]]], scorer: str) -> _Question | Unsaid:
-    """Of a judge its own question; of a weighted mean that holds one, the judge's, where the judge stands among the
-    scorers by itself too."""
+    """Of a judge its own question; of `not` of one, or a weighted mean that holds one, the judge's, where the judge
+    stands among the scorers by itself too."""
     parts = judges[scorer]
     if is_judge(parts):
         return _Question(scorer, scorer, 1.0, parts[0])
     held = [part for part in parts if part.get("share")]
     if not held:
         return Unsaid(
-            "it is a judge and others in one, which labels correct only in a 'weighted' without at_least that holds "
-            "one judge, unnested; give the judge a gate of its own"
+            "it is a combination with a judge in it, which labels correct only as 'not' of a judge, or in a 'weighted' "
+            "without at_least that holds one judge, unnested; give the judge a gate of its own"
         )
     judge = [{k: v for k, v in part.items() if k not in ("inside", "share")} for part in held]
     alone = next(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
@@ -20,7 +20,7 @@ from workbench.flight import AHEAD, Arrived, Flight, Room, raise_first_error
 from workbench.foresight import SHOWN
 from workbench.judging import RunJudging, compared_with
 from workbench.prepare import Prepared, budgets, known_answers
-from workbench.records import Json, Output, Request, Score, Trial
+from workbench.records import EMPTY, Json, Output, Request, Score, Trial
 from workbench.run.plan import Planned
 from workbench.run.reuse import split
 from workbench.run.send import Dispatcher
@@ -31,6 +31,7 @@ from workbench.stopping import Stopping, read_scores
 from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.recording import Kept
+from workbench.store.runs import run_header
 from workbench.store.summaries import keep_summary
 from workbench.tracing import about_run, open_spans
 
@@ -74,6 +75,8 @@ class Progress:
     """Why traces that were asked for could not be sent, in words."""
     work: dict[str, dict[str, float]] = field(default_factory=dict)
     """Alias → what its engine counted; filled at the end."""
+    stopping: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    """Of a suite with `until` or `race`: where its question stood at the last look (`Stopping.report`)."""
 
     @property
     def seconds(self) -> float:
@@ -119,17 +122,6 @@ def run_suite(
     return progress, status
 
 
-def _stopping(prepared: Prepared, database: Database, run: str) -> Stopping | None:
-    """What ends the run of a suite with `until` or `race`. Of several models that compute in this process each is
-    loaded again for each look: then it is looked less often."""
-    if not prepared.suite.until and not prepared.suite.race:
-        return None
-    compared = compared_with({v.id: v for v in prepared.suite.variants}, prepared.asking).values()
-    local = sum(engine.in_process for engine in prepared.engines.values())
-    most_looks = LOOKS_WITH_LOADING if local > 1 else MOST_LOOKS
-    return Stopping(prepared.suite, partial(read_scores, database, run), set(compared), most_looks)
-
-
 class _Going:
     """A run under way: what is open, what is kept, what is scored. Lives in one thread, the store's writer."""
 
@@ -164,10 +156,29 @@ class _Going:
         self._to_time = {v.id: prepared.answers_to_time(v.id) for v in prepared.suite.variants}
         self._looked_at: dict[str, set[str]] = {variant: set() for variant in self._to_time}
         """Variant → the trials, or of many the cases, whose first answers came; no more than are to be timed."""
-        self._stopping = _stopping(prepared, database, begun.run)
+        self._stopping = self._ends_when_settled() if prepared.suite.until or prepared.suite.race else None
         self._beaten = time.monotonic()
         with database.read() as connection:
             self._scored = recording.score_keys(connection, progress.run)
+
+    def _ends_when_settled(self) -> Stopping:
+        """What ends the run of a suite with `until` or `race`. Of several models that compute in this process each is
+        loaded again for each look: then it is looked less often."""
+        suite, run = self.prepared.suite, self.progress.run
+        with self.database.read() as connection:
+            self.progress.stopping = run_header(connection, run).get("stopping", EMPTY)
+        compared = compared_with({v.id: v for v in suite.variants}, self.prepared.asking).values()
+        local = sum(engine.in_process for engine in self.prepared.engines.values())
+        most_looks = LOOKS_WITH_LOADING if local > 1 else MOST_LOOKS
+        told = self.progress.stopping.get("looks_made", 0)
+        scores = partial(read_scores, self.database, run)
+        return Stopping(suite, scores, self._note_look, told, set(compared), most_looks)
+
+    def _note_look(self, report: Mapping[str, Json]) -> None:
+        """Keeps where the question stands; whoever looks at the run meanwhile reads it in its header."""
+        self.progress.stopping = report
+        with self.database.write() as connection:
+            recording.note(connection, self.progress.run, {"stopping": report})
 
     @property
     def _ended_early(self) -> bool:
@@ -240,8 +251,6 @@ class _Going:
         self.progress.unscored += self.progress.judging.unscored
         with self.database.write() as connection:
             facts = {"limits": self._limit_histories()}
-            if self._stopping is not None:
-                facts["stopping"] = self._stopping.report()
             recording.end_run(connection, self.progress.run, status, self.progress.work, facts)
             keep_summary(connection, self.progress.run)
         if self._spans is not None:

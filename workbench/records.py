@@ -310,7 +310,7 @@ class Suite:
     repeats: int = 1
     seed: int = 0
     block: int = 16
-    """How many cases are asked together."""
+    """How many cases are asked together, those in quarantine between them beside."""
     reference: str | None = None
     """Id of the variant that the others are compared with; None: the first."""
     margin: float = 0.05

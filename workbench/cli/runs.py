@@ -18,6 +18,7 @@ from workbench.registry import SCORERS
 from workbench.store import runs as stored
 from workbench.views import tables
 from workbench.views.format import one_line
+from workbench.views.looks import run_looks
 from workbench.views.model import RunView, load_view
 from workbench.views.write import view_json, write_report
 
@@ -36,15 +37,22 @@ def print_view(view: RunView, as_json: bool) -> None:
         console.print(part.sentence, markup=False, highlight=False)
         for line in [*tables.power_lines(part), *tables.length_lines(view, part)]:
             console.print(line)
+    for told in run_looks(view.run, view.labels):
+        console.print(told, markup=False, highlight=False)
     console.print(tables.run_line(view))
 
 
 def _print_json(view: RunView, scorer: str | None = None) -> None:
-    """A line a scorer, or that of one alone, each with the cases that it leaves out."""
+    """A line a scorer, or that of one alone, each with the cases that it leaves out, whether the numbers may still
+    change, and, where `until` or `race` of the run goes by it, how that stood at the last look."""
     found = view_json(view)
+    looks = view.run.header.get("stopping") if len(view.runs) == 1 else None
+    incomplete = any(run.status != "complete" for run in view.runs)
     for row in found["scorers"]:
         if scorer in (None, row["name"]):
-            click.echo(json.dumps({**row, "quarantined": found["quarantined"]}, ensure_ascii=False))
+            own = looks if looks and looks["scorer"] == row["name"] else None
+            more = {"quarantined": found["quarantined"], "stopping": own, "incomplete": incomplete}
+            click.echo(json.dumps({**row, **more}, ensure_ascii=False))
 
 
 def write_report_file(connection: Any, run_id: str, form: str, path: Path | None) -> None:

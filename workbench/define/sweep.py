@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 from workbench.define.data import shuffled
@@ -83,7 +84,7 @@ def select(
 
 
 def blocks(suite: Suite) -> Iterator[list[Trial]]:
-    """Trials in blocks of `suite.block` cases, in a random order of cases that the suite's seed fixes.
+    """Trials in blocks of `suite.block` cases that count, in a random order of cases that the suite's seed fixes.
 
     A block holds every variant and repeat of its cases; requests that share a beginning are neighbours. Where
     the suite may end early, cases of a cluster follow each other, so that what has been seen are whole clusters.
@@ -95,8 +96,7 @@ def blocks(suite: Suite) -> Iterator[list[Trial]]:
     for variant in suite.variants:
         groups.setdefault(variant.model, {}).setdefault(variant.revision, []).append(variant)
     together = [same for by_prompt in groups.values() for same in by_prompt.values()]
-    for start in range(0, len(order), suite.block):
-        cases = order[start : start + suite.block]
+    for cases in _so_many(order, suite.block):
         yield [
             Trial(variant, case, repeat)
             for same in together
@@ -104,6 +104,16 @@ def blocks(suite: Suite) -> Iterator[list[Trial]]:
             for variant in same
             for repeat in range(suite.repeats)
         ]
+
+
+def _so_many(order: Sequence[Case], size: int) -> Iterator[list[Case]]:
+    """So many cases at a time that count, with those in quarantine that lie between them: how far a run is can then be
+    said in cases that count."""
+    counted = [not case.quarantined for case in order]
+    last = max(0, (sum(counted) - 1) // size)
+    numbers = (min(before // size, last) for before in itertools.accumulate(counted, initial=0))
+    for _, pairs in itertools.groupby(zip(numbers, order, strict=False), key=itemgetter(0)):
+        yield [case for _, case in pairs]
 
 
 def _clusters_together(cases: list[Case]) -> list[Case]:

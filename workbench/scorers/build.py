@@ -14,7 +14,7 @@ from workbench.records import Json, ScorerSpec, content_id
 from workbench.registry import SCORERS
 from workbench.scorers.base import Asking, Desk, Scorer
 from workbench.scorers.best import Best
-from workbench.scorers.combine import Weighted
+from workbench.scorers.combine import Not, Weighted
 from workbench.scorers.judge import Judge
 from workbench.scorers.parts import BuiltPart, Part, part_spec
 
@@ -49,7 +49,10 @@ def asking_parts(scorer: object) -> Iterator[Asking]:
 
 
 def share_of(scorer: object, part: object) -> float | None:
-    """By how much the value of a weighted mean moves with that of its only judge; None for anything else."""
+    """By how much the value moves with that of the only judge in it: of a weighted mean the judge's share, of `not` −1;
+    None for anything else."""
+    if isinstance(scorer, Not) and isinstance(part, Judge):
+        return -1.0 if scorer.score.scorer is part else None
     if not isinstance(scorer, Weighted) or scorer.at_least is not None or not isinstance(part, Judge):
         return None
     judges = [inner for inner in asking_parts(scorer) if isinstance(inner, Judge)]

@@ -21,6 +21,9 @@ from workbench.stats.summary import check_confidence
 
 FEWEST_UNITS = 5
 """With labels, on each side of a difference; intervals hold from 4 on, but say next to nothing below."""
+MOST_UNEVEN = 3.0
+"""How many times likelier one output may have been drawn than another. Where a judge's rare verdicts are drawn more
+seldom than that, few labels carry most of the weight, and bounds err more often than they say (docs/statistics.md)."""
 MISSES_ALIKE = 0.25
 """How alike a judge's misses within one unit are taken to be where they have not been seen."""
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from workbench.records import ScoreColumns
 from workbench.stats.methods import FEWEST_CASES, FEWEST_CLUSTERS
-from workbench.stats.reduce import ROUNDING, CaseTable, Floats, Ints, reduce_repeats
-from workbench.stats.sequential import plan_levels
+from workbench.stats.reduce import ROUNDING, CaseTable, Floats, Ints, paired_sample, reduce_repeats
+from workbench.stats.sequential import Look, plan_levels
 
 RIVALS = 64
 """Variants are held only against the best so far: who beats one of the rest is beaten by these, too."""
@@ -27,28 +27,41 @@ _Units = Literal["binary", "cases", "clusters"]
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
-    """A variant that left a race."""
+class Place:
+    """How a variant stands in a race that is not among the `keep` best so far."""
 
     variant: str
-    beaten_by: str
-    """The best of those that are proven better."""
+    dropped: bool
+    """`keep` others are proven better."""
+    against: str
+    """Of a dropped one the best of those that are proven better; else the last of the `keep` best so far."""
     difference: float
-    """The dropped one's mean less that one's, over their common cases (clusters)."""
+    """Its mean less that one's, over their common cases (clusters)."""
     pairs: int
     """Cases, or clusters, that both have scores for."""
+    cases_needed: int | None = None
+    """See `sequential.Look.cases_needed`: until a true difference of the margin is most likely proven; None for a
+    dropped one, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A race at one look."""
+
+    best: tuple[str, ...]
+    """The `keep` best so far."""
+    places: tuple[Place, ...]
+    """The others that have scores, the best first."""
 
 
 def race_levels(looks: Sequence[int], variants: int, keep: int, confidence: float) -> tuple[float, ...]:
-    """The one-sided level of each comparison at each look."""
-    alpha = (1 - confidence) / max(1, keep * (variants - keep))
-    return tuple(level / 2 for level in plan_levels(looks, 2 * alpha))
+    """The two-sided level of each comparison at each look, of which a race takes one side."""
+    return plan_levels(looks, 2 * (1 - confidence) / max(1, keep * (variants - keep)))
 
 
-def losers(columns: ScoreColumns, live: Sequence[str], keep: int, level: float) -> list[Dropped]:
-    """The live variants that `keep` others are proven better than; the `keep` best so far always stay.
-
-    `level`: one-sided, of one comparison at this look. Higher scores are better."""
+def race_field(columns: ScoreColumns, live: Sequence[str], keep: int, look: Look, margin: float) -> Field:
+    """How the live variants stand: dropped are those that `keep` others are proven better than; the `keep` best so far
+    always stay. Higher scores are better. The margin is only for `cases_needed`."""
     at = [columns.variants.index(name) for name in live]
     table = reduce_repeats(columns)
     values, there = _units(table, at)
@@ -57,14 +70,18 @@ def losers(columns: ScoreColumns, live: Sequence[str], keep: int, level: float) 
     ranked = np.argsort(-means, kind="stable")
     rivals = ranked[: max(RIVALS, keep)]
     kind: _Units = "binary" if _is_binary(table, at) else "clusters" if table.clusters is not None else "cases"
-    better, difference, pairs = _proven(values, there, rivals, level, kind)
-    out = []
+    better, difference, pairs = _proven(values, there, rivals, look.level / 2, kind)
+    places = []
     for i in ranked[keep:]:
         beaten_by = np.flatnonzero(better[:, i])
-        if len(beaten_by) >= keep:
-            best = beaten_by[0]  # rivals are ranked
-            out.append(Dropped(live[i], live[rivals[best]], -float(difference[best, i]), int(pairs[best, i])))
-    return out
+        dropped = len(beaten_by) >= keep
+        rival = beaten_by[0] if dropped else keep - 1  # rivals are ranked
+        pair = None if dropped else paired_sample(table, at[i], at[rivals[rival]])
+        needed = None if pair is None else look.cases_needed(pair.differences, margin)
+        if pairs[rival, i]:
+            against, less = live[rivals[rival]], 0.0 - float(difference[rival, i])
+            places.append(Place(live[i], dropped, against, less, int(pairs[rival, i]), needed))
+    return Field(tuple(live[i] for i in ranked[:keep]), tuple(places))
 
 
 def _proven(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import cast
 
@@ -20,7 +20,7 @@ from workbench.records import ScoreColumns
 from workbench.stats.methods import FEWEST_CASES, difference_method, too_few, why_no_interval
 from workbench.stats.paired import PairedComparison, Verdict, cases_needed
 from workbench.stats.pvalues import mcnemar_exact
-from workbench.stats.reduce import Bounds, Floats, PairedSample, paired_sample, reduce_repeats
+from workbench.stats.reduce import Bounds, Floats, PairedSample, Sample, paired_sample, reduce_repeats
 
 SPENDING = 1.5
 """ρ of the spending function: 1 spends evenly and stops earliest, 3 keeps the error for the end. Chosen by
@@ -86,14 +86,42 @@ def plan_levels(looks: Sequence[int], alpha: float) -> tuple[float, ...]:
     return look_levels(fractions, spend(fractions, alpha))
 
 
-def compare_so_far(
-    columns: ScoreColumns, reference: str, margin: float, confidence: float, level: float
-) -> list[PairedComparison]:
-    """Each other variant that has scores against the reference, at one look; none for labels.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look of a plan, with those that are still to come after it."""
 
-    `level`: the two-sided level of one row at this look. The methods are those of a comparison that is made
-    once (`methods.METHODS`), at that level; single 0/1 scores must pass McNemar's exact test as well. A row is
-    settled when its verdict is not "not enough data". There is no p-value: the interval decides."""
+    level: float
+    """The two-sided level of one comparison at this look."""
+    ahead: tuple[tuple[int, float], ...] = ()
+    """Of each look to come: after how many cases, at which level."""
+
+    def cases_needed(self, differences: Sample, margin: float) -> int | None:
+        """As `paired.cases_needed`, at the level of the first look to come that has so many cases; at that of the last
+        one where none has. None also for so few cases that their variance says nothing yet."""
+        if too_few(differences):
+            return None
+        needed = cases_needed(differences, margin, self.level)
+        for cases, level in self.ahead:
+            needed = cases_needed(differences, margin, level)
+            if needed is None or needed <= cases:
+                break
+        return needed
+
+
+def in_order(looks: Sequence[int], levels: Sequence[float]) -> list[Look]:
+    """The looks of a plan: after how many cases each is, and its level."""
+    pairs = tuple(zip(looks, levels, strict=True))
+    return [Look(level, pairs[i:]) for i, (_, level) in enumerate(pairs, 1)]
+
+
+def compare_so_far(
+    columns: ScoreColumns, reference: str, margin: float, confidence: float, look: Look
+) -> list[PairedComparison]:
+    """Each other variant against the reference, at one look; none for labels.
+
+    The methods are those of a comparison that is made once (`methods.METHODS`), at the look's level; single 0/1
+    scores must pass McNemar's exact test as well. A row is settled when its verdict is not "not enough data". There
+    is no p-value: the interval decides."""
     if columns.kind == "label":
         return []
     table, base = reduce_repeats(columns), columns.variants.index(reference)
@@ -102,14 +130,14 @@ def compare_so_far(
         for name in columns.variants
     ]
     pairs = [(row, paired_sample(table, i, base)) for i, row in enumerate(rows) if i != base]
-    return [_at_look(row, pair, level) for row, pair in pairs if pair is not None]
+    return [row if pair is None else _at_look(row, pair, look) for row, pair in pairs]
 
 
-def _at_look(row: PairedComparison, pair: PairedSample, level: float) -> PairedComparison:
+def _at_look(row: PairedComparison, pair: PairedSample, look: Look) -> PairedComparison:
     method, differences = difference_method(pair), pair.differences
-    interval = method.difference[1](pair, level) if method.difference else None
-    verdict = _verdict(row, pair, interval, level)
-    undecided = verdict == "not enough data"
+    interval = method.difference[1](pair, look.level) if method.difference else None
+    verdict = _verdict(row, pair, interval, look.level)
+    needed = look.cases_needed(differences, row.margin) if verdict == "not enough data" else None
     return replace(
         row,
         difference=float(differences.values.mean()),
@@ -120,7 +148,7 @@ def _at_look(row: PairedComparison, pair: PairedSample, level: float) -> PairedC
         losses=pair.losses,
         ties=pair.ties,
         verdict=verdict,
-        cases_needed=cases_needed(differences, row.margin, level) if undecided else None,
+        cases_needed=needed,
         why="" if interval else why_no_interval(differences),
         interval_method=f"{method.difference[0]}, repeated" if method.difference else "",
     )

@@ -48,12 +48,11 @@ def verdict_sentence(
 
 
 def stopped_sentence(facts: Mapping[str, Json], labels: Mapping[str, str]) -> str:
-    """Why a run with `until` or `race` ended where it did, by what its header says (`stopping.Stopping.report`)."""
+    """What a run with `until` or `race` has decided, by what its header says (`stopping.Stopping.report`)."""
     asked, cases = facts["cases_asked"], facts["cases"]
     so_far = f"{asked:,} of {_count(cases, 'case')}" if asked < cases else f"all {_count(cases, 'case')}"
     told = _race_told(facts, labels) if facts["rule"] == "race" else _until_told(facts, labels)
-    settled = len(facts["left"]) <= (facts["keep"] if facts["rule"] == "race" else 0)
-    return f"{'settled' if settled else 'not settled'} after {so_far}: {told}"
+    return f"{'settled' if facts['settled'] else 'not settled'} after {so_far}: {told}"
 
 
 def _until_told(facts: Mapping[str, Json], labels: Mapping[str, str]) -> str:
@@ -80,7 +79,7 @@ def _until_told(facts: Mapping[str, Json], labels: Mapping[str, str]) -> str:
 def _race_told(facts: Mapping[str, Json], labels: Mapping[str, str]) -> str:
     left = [labels.get(v, v) for v in facts["left"]]
     names = ", ".join(left[:MOST_TOLD]) + (f" and {len(left) - MOST_TOLD:,} more" if len(left) > MOST_TOLD else "")
-    after = sorted(row["cases"] for row in facts["standings"])
+    after = sorted(row["cases"] for row in facts["standings"] if row["verdict"] == "dropped")
     if not after:
         return f"no variant dropped; {names} are left"
     when = f"{after[0]:,}" if after[0] == after[-1] else f"{after[0]:,} to {after[-1]:,}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from workbench.records import EMPTY, Json
 from workbench.store import database as db
 from workbench.store.kept import kept_usage
 from workbench.store.recording import is_alive
@@ -25,6 +26,8 @@ class Progress:
     done: int
     """Trials with an output, failed ones among them."""
     failed: int
+    stopping: Mapping[str, Json]
+    """Where the question of `until` or `race` stood at the last look; empty where there is none."""
 
 
 def open_runs(connection: sa.Connection, limit: int) -> list[Progress]:
@@ -33,9 +36,12 @@ def open_runs(connection: sa.Connection, limit: int) -> list[Progress]:
     rows = connection.execute(query.order_by(db.runs.c.started.desc())).mappings()
     live = [row for row in rows if row["status"] == "waiting" or is_alive(row)][:limit]
     return [
-        Progress(row["id"], row["suite"], row["status"], row["started"], row["planned"], *_done(connection, row["id"]))
+        Progress(
+            row["id"], row["suite"], row["status"], row["started"], row["planned"], *_done(connection, row["id"]),
+            row["header"].get("stopping", EMPTY),
+        )
         for row in live
-    ]
+    ]  # fmt: skip
 
 
 def _done(connection: sa.Connection, run: str) -> tuple[int, int]:

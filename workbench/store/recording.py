@@ -105,6 +105,14 @@ def put_down(connection: sa.Connection, run: str, status: str) -> None:
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(status=status, ended=now()))
 
 
+def note(connection: sa.Connection, run: str, facts: Mapping[str, Json]) -> None:
+    """Puts into the run's header what is known only while it goes, in place of what stood there under these names:
+    `stopping`, where the question of `until` or `race` stands."""
+    where = db.runs.c.id == run
+    header = connection.execute(sa.select(db.runs.c.header).where(where)).scalar_one()
+    connection.execute(db.runs.update().where(where).values(header={**header, **facts}))
+
+
 def beat(connection: sa.Connection, run: str) -> None:
     connection.execute(db.runs.update().where(db.runs.c.id == run).values(heartbeat=time.time()))
 
@@ -113,8 +121,7 @@ def end_run(
     connection: sa.Connection, run: str, status: str, work: Json, facts: Mapping[str, Json] | None = None
 ) -> None:
     """Ends the run's row; `work` is what each engine counted, added up over the times the run was taken up;
-    `facts`, what else its header is to say of the last time: `limits`, how the limit of each hosted model moved,
-    and `stopping`, what `until` or `race` decided."""
+    `facts`, what else its header is to say of the last time: `limits`, how the limit of each hosted model moved."""
     header = connection.execute(sa.select(db.runs.c.header).where(db.runs.c.id == run)).scalar_one()
     before = header.get("work", {})
     for alias, counts in work.items():

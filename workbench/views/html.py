@@ -21,6 +21,7 @@ from workbench.store.runs import TrialRow
 from workbench.views import format as f
 from workbench.views.charts import axis, interval_svg
 from workbench.views.gates import MARKS, numbers, summary_line
+from workbench.views.looks import run_looks
 from workbench.views.marks import mark
 from workbench.views.model import RunView, ScorerView
 from workbench.views.votes import rate_line
@@ -63,6 +64,7 @@ def html_report(view: RunView, rows: Iterable[TrialRow]) -> Iterator[str]:
     suite_text = header.pop("suite", None)
     return template.generate(
         view=view, labels=view.labels, cases=cases, left_out=left_out, suite_text=suite_text, marks=MARKS,
+        looks=run_looks(view.run, view.labels),
         header=json.dumps(header, ensure_ascii=False, indent=1, default=str),
         drawn={s.name: _drawn(s) for s in view.scorers},
         marked=[s.name for s in view.scorers if s.kind in ("pass", "fraction")],

@@ -16,7 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from workbench.records import Json
 from workbench.views.format import one_line
+from workbench.views.looks import look_line
 
 LINE_EVERY_SECONDS = 10.0
 MOST_ROWS = 24
@@ -60,6 +62,8 @@ class Standing(Protocol):
     def retrieving(self) -> Judged: ...
     @property
     def tally(self) -> Mapping[tuple[str, str], tuple[float, int]]: ...
+    @property
+    def stopping(self) -> Mapping[str, Json]: ...
 
 
 class LiveView:
@@ -90,13 +94,18 @@ class LiveView:
                 self._live.update(self._drawn(standing), refresh=True)
         elif now - self._shown > LINE_EVERY_SECONDS:
             self._shown = now
-            self._console.print(standing_line(standing), markup=False, highlight=False, soft_wrap=True)
+            line = " · ".join([standing_line(standing), *self._look(standing)])
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _drawn(self, standing: Standing) -> Group:
         done, planned = _how_far(standing)
         bar = ProgressBar(total=max(1, planned), completed=done, width=40)
-        line = Text(standing_line(standing))
-        return Group(bar, line, self._scores(standing)) if standing.tally else Group(bar, line)
+        lines = [Text(line) for line in (standing_line(standing), *self._look(standing))]
+        return Group(bar, *lines, self._scores(standing)) if standing.tally else Group(bar, *lines)
+
+    def _look(self, standing: Standing) -> list[str]:
+        """How far a run with `until` or `race` is from being settled."""
+        return [look_line(standing.stopping, self._labels)] if "looks_made" in standing.stopping else []
 
     def _scores(self, standing: Standing) -> Table:
         table = Table(box=None, pad_edge=False, caption="so far, incomplete", caption_justify="left")

@@ -52,7 +52,7 @@ def run_line(view: RunView) -> Text:
     parts.append(
         "repeats exactly" if all(r.header.get("repeats_exactly") for r in view.runs) else "repeats in distribution"
     )
-    for facts in (run.header.get("stopping") for run in view.runs):
+    for facts in (run.header.get("stopping") for run in view.runs if run.status == "complete"):
         if facts and facts["cases_asked"] < facts["cases"]:
             parts.append(f"{f.plural(facts['cases'] - facts['cases_asked'], 'case')} of {facts['cases']:,} not asked")
     open_runs = [f"{f.one_line(run.id)} is {run.status}" for run in view.runs if run.status != "complete"]

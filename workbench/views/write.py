@@ -24,6 +24,7 @@ from workbench.store.runs import TrialRow
 from workbench.views import format as f
 from workbench.views.gates import gate_lines
 from workbench.views.html import html_report
+from workbench.views.looks import run_looks
 from workbench.views.model import RunView, ScorerView
 from workbench.views.plain import json_text, plain
 from workbench.views.votes import rate_line
@@ -60,6 +61,8 @@ def markdown_report(view: RunView, rows: Iterable[TrialRow]) -> Chunks:
         yield "**Incomplete: the numbers may still change.**\n\n"
     if view.quarantined:
         yield f"{f.left_out(len(view.quarantined))} of all numbers: {markdown_text(', '.join(view.quarantined))}\n\n"
+    if looks := run_looks(run, view.labels):
+        yield "".join(f"- {markdown_text(line)}\n" for line in looks) + "\n"
     for scorer in view.scorers:
         yield markdown_text(scorer.sentence) + "\n\n"
         if scorer.standing:

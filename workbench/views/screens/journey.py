@@ -12,8 +12,10 @@ import streamlit as st
 
 from workbench.records import STAGES
 from workbench.store.overview import RunFilter, RunHead, open_runs, references, run_heads, scorers_named, suite_names
+from workbench.store.runs import variants_of
 from workbench.views import format as f
 from workbench.views.journey import Finding, RunStanding, changes, standings, undecided
+from workbench.views.looks import look_line
 from workbench.views.screens.compare_scores import GREY, table, value_scale
 from workbench.views.screens.loaded import KEPT_SECONDS, load_shown, part, run_scores, stamp
 from workbench.views.screens.page import (
@@ -193,8 +195,11 @@ def _chart(rows: list[dict[str, Any]], share: bool, title: str) -> Any:
 def _now(connection: Any) -> None:
     st.subheader("Now")
     running = open_runs(connection, 3)
+    variants = variants_of(connection, [run.id for run in running])
     for run in running:
         plain_text(f.one_line(f"{run.suite}: {run.done:,} of {run.planned:,}"))
+        if "looks_made" in run.stopping:
+            plain_text(look_line(run.stopping, {v.id: v.label for v in variants[run.id]}))
     if not running:
         st.caption("Nothing runs.")
 

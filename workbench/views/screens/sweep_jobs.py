@@ -12,9 +12,10 @@ from workbench.define.project import Project
 from workbench.errors import UnknownName, WorkbenchError
 from workbench.jobs import Job, list_jobs, log_end, note_run, start_job, state, stop_job
 from workbench.records import Run
-from workbench.store.runs import get_run
+from workbench.store.runs import get_run, run_variants
 from workbench.store.standing import Standing, run_of_process, standing
 from workbench.views import format as f
+from workbench.views.looks import run_looks
 from workbench.views.screens.page import (
     STORE,
     errors_shown,
@@ -77,6 +78,8 @@ def _job(project: Project, connection: Any, job: Job) -> None:
             st.progress(min(1.0, done / max(1, run.planned)), literal(_line(run, how)))
         else:
             plain_text(_line(run, how))
+        if run.header.get("stopping"):
+            plain_text("\n".join(run_looks(run, {v.id: v.label for v in run_variants(connection, run.id)})))
         if doing == "ended" and run.status == "failed":
             plain_text(f.one_line(f.shorten(log_end(project, job).rpartition("\n")[2], 400)))
         if how is not None and how.means:

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from workbench.views.format import one_line
+from workbench.views.format import left_out, one_line
 
 LINE_EVERY_SECONDS = 10.0
 MOST_ROWS = 24
@@ -63,10 +63,13 @@ class Standing(Protocol):
 
 
 class LiveView:
-    """Shows a run's standing; use as a context manager, call it with each new standing."""
+    """Shows a run's standing; use as a context manager, call it with each new standing. `quarantined` cases count in
+    none of its means."""
 
-    def __init__(self, labels: Mapping[str, str], scorers: Sequence[str], console: Console) -> None:
-        self._labels, self._scorers, self._console = labels, scorers, console
+    def __init__(
+        self, labels: Mapping[str, str], scorers: Sequence[str], console: Console, quarantined: int = 0
+    ) -> None:
+        self._labels, self._scorers, self._console, self._quarantined = labels, scorers, console, quarantined
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._shown = 0.0
 
@@ -99,7 +102,8 @@ class LiveView:
         return Group(bar, line, self._scores(standing)) if standing.tally else Group(bar, line)
 
     def _scores(self, standing: Standing) -> Table:
-        table = Table(box=None, pad_edge=False, caption="so far, incomplete", caption_justify="left")
+        table = Table(box=None, pad_edge=False, caption_justify="left")
+        table.caption = f"so far, incomplete{left_out(self._quarantined, '; ')}"
         table.add_column("variant", overflow="fold")
         for scorer in self._scorers:
             table.add_column(one_line(scorer), justify="right")

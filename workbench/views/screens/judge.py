@@ -215,7 +215,8 @@ def _results(run: str, asked: str) -> None:
         if not votes:
             st.info("No vote yet.")
             return
-        st.caption(f"{f.plural(len(votes), 'vote')} by {f.plural(len({v.rater for v in votes}), 'person')}.")
+        aside = f.left_out(len(stored.quarantined_cases(connection, [run]).get(run, ())), "; ")
+        st.caption(f"{f.plural(len(votes), 'vote')} by {f.plural(len({v.rater for v in votes}), 'person')}{aside}.")
         rows = _pair_rows(votes, variants) if kind == "pair" else _rating_rows(votes, variants, asked)
         st.dataframe(rows, hide_index=True, width="stretch")
         with st.container(horizontal=True):

@@ -45,7 +45,7 @@ def note_form(runs: Sequence[str], case: str) -> None:
 
 def _note(note: Note, several: bool) -> None:
     with st.container(border=True):
-        place = f" · case {note.case}" if note.case else ""
+        place = f" · case {f.shorten(note.case, 200)}" if note.case else ""
         head = f"{'Pinned · ' if note.pinned else ''}{note.time[:16].replace('T', ' ')} UTC"
         plain_text(f.one_line(head + (f" · run {note.run}" if several else "") + place))
         if note.text:

@@ -252,7 +252,8 @@ def _manage(project: Project, library: Library, name: str) -> None:
 
     st.button("Rename", on_click=attempt, args=(rename,))
     st.divider()
-    sure = st.checkbox("Delete the file; labelled revisions and recorded history stay", key=f"delete {name}")
+    sure = st.checkbox("Delete the file", key=f"delete {name}")
+    st.caption("Labelled revisions and recorded history stay.")
 
     def delete() -> None:
         library.delete(name)

@@ -130,6 +130,7 @@ def _write(name: str, value: Mapping[str, Json]) -> None:
 def _of_address(name: str) -> dict[str, Any]:
     try:
         found = json.loads(st.query_params.get(name, "{}"))
+        json.dumps(found, allow_nan=False)  # `1e999` is read as infinite, which no request can say
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -190,7 +190,7 @@ def test_what_runs_stands_in_the_sidebar(project: Path) -> None:
     assert app.title[0].value == "Compare" and address_of(app, "runs") == run
 
 
-@pytest.mark.parametrize("screen", ["journey", "compare", "runs"])
+@pytest.mark.parametrize("screen", ["journey", "compare", "judge", "runs"])
 @pytest.mark.parametrize(
     ("yaml", "store", "line"),
     [
@@ -508,6 +508,16 @@ def test_notes_are_kept_pinned_and_deleted(project: Path) -> None:
     next(b for b in app.button if b.label == "Keep").click().run()
     with database.read() as connection:
         assert [(n.case, n.text) for n in list_notes(connection, [run])] == [("b", "odd")]
+
+
+def test_a_store_that_can_only_be_read_keeps_no_note_and_says_so(project: Path, monkeypatch) -> None:
+    ask(project)
+    monkeypatch.setenv("WORKBENCH_STORE", f"sqlite:///file:{project}/.workbench/runs.db?mode=ro&uri=true")
+    app = page(view="notes")
+    app.text_area[0].input("first")
+    next(b for b in app.button if b.label == "Keep").click().run()
+    assert "readonly database" in app.error[0].value and not app.toast
+    assert app.text_area[0].label and not app.exception
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
 from streamlit import config
@@ -36,11 +37,12 @@ from workbench.registry import SCORERS
 from workbench.store.database import Database
 from workbench.store.database import runs as runs_table
 from workbench.store.notes import add_note, list_notes, pinned_runs
-from workbench.views.screens import PAGES, loaded
+from workbench.views.model import ScorerView
+from workbench.views.screens import PAGES, compare_axes, compare_parallel, loaded
 from workbench.views.screens.access import TOKEN
 from workbench.views.screens.compare import PARTS
 from workbench.views.screens.compare_outputs import MOST_OUTPUTS, OUTPUT_CHARS
-from workbench.views.screens.compare_parallel import places, spread
+from workbench.views.screens.compare_parallel import places, spread, told_apart
 from workbench.views.screens.page import literal
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,7 +190,7 @@ def test_what_runs_stands_in_the_sidebar(project: Path) -> None:
     assert app.title[0].value == "Compare" and address_of(app, "runs") == run
 
 
-@pytest.mark.parametrize("screen", ["journey", "compare", "runs"])
+@pytest.mark.parametrize("screen", ["journey", "compare", "judge", "runs"])
 @pytest.mark.parametrize(
     ("yaml", "store", "line"),
     [
@@ -219,12 +221,12 @@ def test_the_journey_has_a_point_a_run(project: Path) -> None:
     app = page("journey", table="1")
     table = app.main.dataframe[0].value
     assert list(table["run"]) == [first, second] and set(table["stage"]) == {"prompt"}
-    assert "67 % [" in table["text"][0], "the reference finds the name in two of three cases"
+    assert "67 % [" in table["score"][0], "the reference finds the name in two of three cases"
     assert "Nothing runs." in [caption.value for caption in app.main.caption]
     box(app, "Of").select("best").run()
     assert len(app.main.dataframe[0].value) == 4, "the best variant of each of two prompts, in two runs"
     box(app, "Scorer").select("length").run()
-    assert address_of(app, "scorer") == "length" and "%" not in app.main.dataframe[0].value["text"][0]
+    assert address_of(app, "scorer") == "length" and "%" not in app.main.dataframe[0].value["score"][0]
 
 
 def test_runs_of_the_journey_are_chosen_without_a_mouse(project: Path) -> None:
@@ -407,6 +409,46 @@ def test_texts_at_the_ends_of_lines_stay_apart(heights: list[float]) -> None:
     assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(moved))
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["sentiment/role", "sentiment/few-shot"], ["…/role", "…/few-shot"]),
+        (["a/role", "a/few"], ["a/role", "a/few"]),
+        (["sentiment/role"], ["sentiment/role"]),
+        (["support/reply-1-warm", "support/reply-2-warm"], ["…-1-warm", "…-2-warm"]),
+        (["0.7", "0.75"], ["0.7", "0.75"]),
+        ([], []),
+    ],
+)
+def test_long_names_are_told_apart(words: list[str], told: list[str]) -> None:
+    assert told_apart(words) == told
+
+
+@pytest.mark.parametrize("width", [330, 900])
+def test_names_on_an_axis_do_not_reach_the_next_one(width: int) -> None:
+    """As drawn: a text is cut where the next axis begins, with an average letter of half its height."""
+    names = [f"{word} complaint answered in a warm and professional tone" for word in ("first", "second")]
+    axes = {"prompt": names, "model": [f"{name} by a model" for name in names], "temperature": [0, 0.01]}
+    lines = [
+        {"number": i, "variant": "v", "mean": "1 [0, 2]", "weight": "other", "axis": axis, "y": i, "value": "x"}
+        for i in range(2)
+        for axis in (*axes, "score")
+    ]
+    spec = compare_parallel._chart(lines, axes).to_dict() | {"width": width}
+    said = re.findall(r">([^<]+)</text>", vl_convert.vegalite_to_svg(spec))
+    assert any(text.startswith("first c") for text in said) and {"0", "0.01"} <= set(said)
+    assert max(map(len, said)) <= width / len(axes) / 5
+
+
+@pytest.mark.parametrize("prices", [(32, 89), (3000, 3001), (0.0001, 0.02), (0, 0)])
+def test_prices_begin_at_nothing(prices: tuple[float, float]) -> None:
+    rows = [{"price": price, "mean": 0.5, "low": 0.4, "high": 0.6, "place": "on the front"} for price in prices]
+    spec = compare_axes._price_chart(rows, ScorerView("choice", "pass", (), (), ""), "Price").to_dict()
+    below, _, _ = vl_convert.vegalite_to_svg(spec | {"width": 700}).partition(">Price<")
+    marks = re.findall(r">([−\d][^<]*)</text>", below)
+    assert float(marks[0]) == 0 and not [mark for mark in marks if "−" in mark]
+
+
 def test_suspicious_and_nearly_equal_cases_are_kept(project: Path) -> None:
     long = "the quick brown fox jumps over the lazy dog while it rains"
     cases = [("a", "Ann", "Ann"), ("b", "Ben", "Ben"), ("c", "Cat", "no"), ("d", long, "fox"), ("e", long + "s", "fox")]
@@ -466,6 +508,16 @@ def test_notes_are_kept_pinned_and_deleted(project: Path) -> None:
     next(b for b in app.button if b.label == "Keep").click().run()
     with database.read() as connection:
         assert [(n.case, n.text) for n in list_notes(connection, [run])] == [("b", "odd")]
+
+
+def test_a_store_that_can_only_be_read_keeps_no_note_and_says_so(project: Path, monkeypatch) -> None:
+    ask(project)
+    monkeypatch.setenv("WORKBENCH_STORE", f"sqlite:///file:{project}/.workbench/runs.db?mode=ro&uri=true")
+    app = page(view="notes")
+    app.text_area[0].input("first")
+    next(b for b in app.button if b.label == "Keep").click().run()
+    assert "readonly database" in app.error[0].value and not app.toast
+    assert app.text_area[0].label and not app.exception
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -148,7 +148,7 @@ def test_hostile_answers_fetch_and_run_nothing(browser, tmp_path: Path) -> None:
         shown.wait_for()
         assert "<script>fetch" in shown.inner_text() and "⟨U+202E⟩" in shown.inner_text()
         page.get_by_text("Read as Markdown").click()
-        page.locator('[data-testid="stHtml"]').first.wait_for()
+        page.locator(".foreign").first.wait_for()
         settled(page)
         page.goto(f"{address}/playground?tries=1")
         shown.wait_for()

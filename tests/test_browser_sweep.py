@@ -111,14 +111,14 @@ def ended(project: Project) -> bool:
 
 def test_a_sweep_outlives_the_app_and_is_stopped_and_resumed(browser, project: Project, port: int) -> None:
     with app(project, port) as address:
-        page = opened(browser, f"{address}/sweep?suite=greet")
+        page, other = (opened(browser, f"{address}/sweep?suite=greet") for _ in range(2))
+        button(other, "Start").wait_for()
         button(page, "Check").click()
         page.get_by_text("distinct requests: 24").wait_for()
         button(page, "Start").click()
         page.get_by_text("so far, incomplete").or_(page.get_by_text("a second")).first.wait_for()
         wait_for(lambda: answered(project, 2))
-        other = opened(browser, f"{address}/sweep?suite=greet")
-        button(other, "Pause or stop").wait_for()
+        button(other, "Pause or stop").wait_for()  # by itself, though it had no job to watch
         page.close()
         other.close()
     (job,) = list_jobs(project)

@@ -7,10 +7,15 @@ import gzip
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
+from doubles.pages import opened
+from rich.console import Console
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from workbench.cli import main
 from workbench.define.changed import changed_suites
@@ -18,10 +23,12 @@ from workbench.define.library import Library
 from workbench.define.project import load_project
 from workbench.define.suite import load_suite
 from workbench.errors import WorkbenchError
+from workbench.evaluate import Progress
 from workbench.interop.frames import load_runs
 from workbench.registry import SCORERS
 from workbench.store.database import Database
 from workbench.store.runs import quarantined_cases, trial_rows
+from workbench.views.live import LiveView
 
 ANSWERS = "{'^A .*flaky': [yes, no], '^A .*wrong': no, '^A ': yes, '^B .*[08]$': [yes, no], '^B ': yes}"
 SUITE = """
@@ -37,6 +44,7 @@ gates:
   - {scorer: exact, no_worse_than: reference, margin: 0.3}
   - {errors: {at_most: 0.3}}
 """
+APP = Path(__file__).resolve().parents[1] / "streamlit_app.py"
 ASIDE = ("c03", "c07")
 LIST = ", quarantine: [c03, c07]"
 TOLD = "2 quarantined cases left out"
@@ -139,7 +147,8 @@ def lines(capsys) -> list:
 def bare(value):
     """Without what names the run or says how many cases are left out."""
     if isinstance(value, dict):
-        return {name: bare(item) for name, item in value.items() if name not in ("quarantined", "run", "notes", "key")}
+        other = ("quarantined", "left_out", "run", "notes", "key")
+        return {name: bare(item) for name, item in value.items() if name not in other}
     return [bare(item) for item in value] if isinstance(value, list) else value
 
 
@@ -259,6 +268,69 @@ def test_every_table_and_gate_says_how_many(project: Path, capsys, monkeypatch, 
     capsys.readouterr()
     call(project, *command)
     assert "quarantine" not in capsys.readouterr().out.replace("&quot;quarantine", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "about"),
+    [
+        ("show latest", "quarantined", list(ASIDE)),
+        ("compare latest", "quarantined", list(ASIDE)),
+        ("show latest --axes", "quarantined", list(ASIDE)),
+        ("show latest --repeats", "quarantined", list(ASIDE)),
+        ("gate latest", "quarantined", 2),
+        ("cases latest --hardest", "left_out", list(ASIDE)),
+        ("cases latest --flaky", "left_out", list(ASIDE)),
+    ],
+)
+def test_every_line_of_json_tells_them(project: Path, capsys, command: str, name: str, about: object) -> None:
+    for listed, told in ((LIST, about), ("", 0 if about == 2 else [])):
+        write(project / "evals/s.yaml", SUITE % listed)
+        assert call(project, "run", "s", "--quiet") == 0
+        capsys.readouterr()
+        assert call(project, *command.split(), "--json") == 0
+        said = lines(capsys)
+        assert said and [line[name] for line in said] == [told] * len(said)
+
+
+@pytest.mark.parametrize(
+    ("screen", "address", "times"),
+    [
+        ("journey", {}, 2),  # below the chart, and with what is undecided
+        ("models", {}, 1),
+        ("compare", {}, 1),
+    ],
+)
+def test_every_screen_with_a_mean_says_how_many(project: Path, monkeypatch, screen, address, times: int) -> None:
+    monkeypatch.setenv("WORKBENCH_PROJECT", str(project))
+    monkeypatch.setattr("workbench.views.screens.may_show", lambda: True)
+    for listed, told in ((LIST, times), ("", 0)):
+        write(project / "evals/s.yaml", SUITE % listed)
+        shutil.rmtree(project / ".workbench", ignore_errors=True)
+        assert call(project, "run", "s", "--quiet") == 0
+        app = AppTest.from_file(str(APP), default_timeout=20)
+        app._page_hash = calc_hash("" if screen == "journey" else screen)
+        app = opened(app, **address)
+        said = [element.value for element in [*app.main.text, *app.main.caption]]
+        assert sum(TOLD in line for line in said) >= told
+        assert told or not [line for line in said if "quarantined" in line]
+
+
+@pytest.mark.parametrize(("screen", "address"), [("journey", {"table": "1"}), ("prompts", {"view": "history"})])
+def test_tables_of_several_runs_have_a_column_for_them(project: Path, monkeypatch, screen, address) -> None:
+    monkeypatch.setenv("WORKBENCH_PROJECT", str(project))
+    monkeypatch.setattr("workbench.views.screens.may_show", lambda: True)
+    assert call(project, "run", "s", "--quiet") == 0
+    app = AppTest.from_file(str(APP), default_timeout=20)
+    app._page_hash = calc_hash("" if screen == "journey" else screen)
+    assert opened(app, **address).main.dataframe[0].value["quarantined cases left out"][0] == 2
+
+
+def test_the_live_table_says_how_many() -> None:
+    told = Progress("r", 4, done=1, tally={("v", "exact"): (1.0, 1)})
+    for aside, says in ((2, f"so far, incomplete; {TOLD}"), (0, "so far, incomplete")):
+        console = Console(width=100, record=True, file=io.StringIO())
+        console.print(LiveView({"v": "v"}, ["exact"], console, aside)._drawn(told))
+        assert " ".join(console.export_text().split()).endswith(says)
 
 
 def test_the_verdict_names_them(project: Path, capsys) -> None:

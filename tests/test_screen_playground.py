@@ -142,6 +142,8 @@ def by_label_of(app: AppTest, label: str):
         ({"params": "{"}, ""),
         ({"params": "[]", "answer": "7"}, ""),
         ({"params": '{"temperature": "warm"}'}, "has to be a number"),
+        ({"params": '{"max_tokens": 1e400}'}, ""),
+        ({"params": '{"temperature": 1e999, "top_p": NaN}'}, ""),
         ({"answer": '{"schema": "{"}'}, "not JSON"),
         ({"answer": '{"choices": ["a", "b"]}'}, "can't do answer: choices"),
         ({"tries": "99,x", "asking": "nothing", "page": "7"}, ""),

@@ -104,6 +104,16 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(root: Path) -> None:
     assert app.text_area[0].value == HELLO + " theirs"
 
 
+def test_a_file_that_the_store_can_not_be_told_of_is_saved(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Database.open(load_project(root).store_url).close()
+    app = page(prompt="hello")
+    app.text_area[0].set_value(HELLO + " mine").run()
+    monkeypatch.setenv("WORKBENCH_STORE", f"sqlite:///file:{root}/.workbench/runs.db?mode=ro&uri=true")
+    by_label(app.button, "Save").click().run()
+    assert "readonly database" in said(app) and (root / "prompts/hello.prompty").read_text() == HELLO + " mine"
+    assert "changed by someone else" not in said(app) and by_label(app.button, "Save").disabled
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

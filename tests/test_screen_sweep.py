@@ -98,6 +98,21 @@ def test_the_form_changes_the_file(greet: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("added", "error"),
+    [
+        ("repeats: 0\n", "evals/greet.yaml:7: repeats must be greater than or equal to 1, not 0"),
+        ("repeats: 99999999999999999999\n", ""),
+        ("budget: {cost: -1}\n", "evals/greet.yaml:7: budget.cost must be greater than 0, not -1"),
+        ("a: [\n", "evals/greet.yaml:8: not valid YAML: a '[' or '{' is not closed"),
+    ],
+)
+def test_what_no_field_can_hold_is_one_line_in_the_form(greet: Path, added: str, error: str) -> None:
+    greet.write_text(SUITE + added, "utf-8")
+    app = page(suite="greet")
+    assert errors(app) == ([error] if error else []) and button(app, "Save").disabled
+
+
+@pytest.mark.parametrize(
     ("text", "error"),
     [
         (SUITE + "nonsense: 1\n", "evals/greet.yaml:7: unknown key 'nonsense'"),

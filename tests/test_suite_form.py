@@ -166,11 +166,33 @@ def test_values_of_an_axis(text: str, values: Any, error: str | None) -> None:
         (SuiteForm(gates=(GateFields("right", "at_least", "1", "margin"),)), "the gate about 'right'"),
         (SuiteForm(scorers=(ScorerFields("choice", "", (("choices", "[a"),)),)), "scorer 'choice', choices"),
         (SuiteForm(params=(("temperature", ""),)), "params.temperature has no value"),
+        (SuiteForm(params=(("temperature", "'a"),)), "params.temperature: ''a' must be values with commas"),
+        (SuiteForm(params=(("temperature", "a: b: c"),)), "params.temperature: 'a: b: c' must be values with"),
+        (
+            SuiteForm(gates=(GateFields("right", "at_least", "1", "'m"),)),
+            "the gate about 'right': ''m' must be keys with",
+        ),
     ],
 )
 def test_a_field_that_is_no_value(new: SuiteForm, error: str) -> None:
     with pytest.raises(WorkbenchError, match=error):
         with_form({}, SuiteForm(), new)
+
+
+@given(st.text(""" a1:,#'"-&*!%@`|>?\\~<\t""", max_size=6))
+def test_no_bracket_is_complained_of_that_nobody_wrote(text: str) -> None:
+    scorer = ScorerFields("choice", "", (("choices", text),))
+    for new in (
+        SuiteForm(params=(("top_p", text),)),
+        SuiteForm(scorers=(scorer,)),
+        SuiteForm(gates=(GateFields("right", "at_least", "1", text),)),
+        SuiteForm(gates=(GateFields("right", "at_least", text),)),
+        SuiteForm(time=text),
+    ):
+        try:
+            with_form({}, SuiteForm(), new)
+        except WorkbenchError as error:
+            assert not set("[]{}") & set(str(error))
 
 
 def test_rows_in_the_suite_give_way_to_a_file() -> None:

@@ -56,7 +56,7 @@ def cases(
         else:
             rows = LISTS[what or "hardest"](connection, run, scorer, limit)
     if as_json:
-        about = {name: getattr(rows, name) for name in ("run", "what", "scorer")}
+        about = {name: getattr(rows, name) for name in ("run", "what", "scorer", "left_out")}
         emit([{**about, **plain(row)} for row in rows.rows], [], True)
         return
     _print(found.cases_table(rows), rows.note)

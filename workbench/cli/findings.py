@@ -35,7 +35,7 @@ def print_findings(connection: Any, run_id: str, as_json: bool, *, axes: bool, r
             shown.append(worth if as_json else repeats_table(worth, view.labels))
         for one in shown:
             if as_json:
-                click.echo(json_text(plain(one)))
+                click.echo(json_text({**plain(one), "quarantined": list(view.quarantined)}))
             else:
                 console.print(one)
     if view.quarantined and not as_json:

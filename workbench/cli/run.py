@@ -182,7 +182,8 @@ def _run(prepared: Prepared, database: Database, settings: Settings, errors: Con
     options = RunOptions(settings.resume, settings.fresh, settings.seed)
     labels = {v.id: v.label for v in prepared.suite.variants}
     names = [spec.name for spec in prepared.suite.scorers]
-    with _stop_on_signal(errors) as stop, LiveView(labels, names, errors) as live:
+    aside = sum(case.quarantined for case in prepared.suite.cases)
+    with _stop_on_signal(errors) as stop, LiveView(labels, names, errors, aside) as live:
         latest: list[Progress] = []
 
         def watch(progress: Progress) -> None:

@@ -17,13 +17,23 @@ from workbench.define.files import own_file, replace_text
 from workbench.define.project import Project
 from workbench.define.suite import ENDINGS, find_suite
 from workbench.define.suite_file import SuiteFile
-from workbench.define.yamlfile import Located, parse_yaml, validate, write_yaml
+from workbench.define.yamlfile import (
+    Located,
+    parse_keys,
+    parse_value,
+    parse_values,
+    parse_yaml,
+    validate,
+    write_yaml,
+)
 from workbench.errors import SuiteError, UnknownName, UseError
 from workbench.records import Json
 
 SUITE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*")
 RANGE = re.compile(r"(-?[0-9.]+) *\.\.\.? *(-?[0-9.]+)(?: +step +([0-9.]+))?")
 MOST_STEPS = 100
+LARGEST = 2**53 - 1
+"""The largest whole number that a browser tells from its neighbours."""
 NEW = """\
 # A suite: which prompts, models and parameters are compared on which cases, and how they are scored.
 stage: prompt
@@ -101,7 +111,7 @@ def read_form(data: Mapping[str, Json]) -> SuiteForm:
         inputs=tuple((name, str(value)) for name, value in _mapping(source.get("inputs")).items()),
         scorers=tuple(_scorer_fields(entry) for entry in _list(data.get("scorers"))),
         gates=tuple(_gate_fields(entry) for entry in _list(data.get("gates")) if isinstance(entry, dict)),
-        cost=float(budget["cost"]) if isinstance(budget.get("cost"), (int, float)) else None,
+        cost=_held(budget.get("cost"), 0),
         time=_text(budget["time"]) if budget.get("time") is not None else "",
     )
 
@@ -179,7 +189,7 @@ def axis_values(text: str, about: str) -> Json:
     """What `axis_text` stands for, and ranges: `0..1 step 0.25`. Raises SuiteError."""
     if found := RANGE.fullmatch(text.strip()):
         return _range(found[1], found[2], found[3], about)
-    values = _value(f"[{text}]", about)
+    values = parse_values(text, about)
     if not values:
         raise SuiteError(f"{about} has no value; give one, or several with commas, such as 0, 0.7")
     return values[0] if len(values) == 1 else values
@@ -195,13 +205,6 @@ def _range(first: str, last: str, step: str | None, about: str) -> list[int | fl
         raise SuiteError(f"{about}: {first}..{last} has {max(count, 0)} values; a range has 1 to {MOST_STEPS}, upwards")
     values = [low + i * by for i in range(count)]
     return [int(v) if v == v.to_integral_value() else float(v) for v in values]
-
-
-def _value(text: str, about: str) -> Json:
-    try:
-        return parse_yaml(f"value: {text}", about).data["value"]
-    except SuiteError as error:
-        raise SuiteError(f"{about}: {error.message}") from error
 
 
 def _text(value: Json) -> str:
@@ -221,7 +224,14 @@ def _mapping(value: Json) -> dict[str, Json]:
 
 
 def _whole(value: Json) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    found = _held(value, 1)
+    return int(found) if found is not None and isinstance(value, int) else None
+
+
+def _held(value: Json, least: float) -> float | None:
+    """A number that a field can hold; of any other the file's own text stays, and is complained of."""
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= LARGEST
+    return float(value) if fits else None
 
 
 def _scorer_fields(entry: Json) -> ScorerFields:
@@ -234,7 +244,8 @@ def _scorer_fields(entry: Json) -> ScorerFields:
 
 
 def _scorer_entry(given: ScorerFields) -> Json:
-    settings = {key: _value(text, f"scorer '{given.scorer}', {key}") for key, text in given.settings if text.strip()}
+    about = f"scorer '{given.scorer}',"
+    settings = {key: parse_value(text, f"{about} {key}") for key, text in given.settings if text.strip()}
     if not settings and not given.name:
         return given.scorer
     entry: dict[str, Json] = {given.scorer: settings["value"] if [*settings] == ["value"] else settings or None}
@@ -253,12 +264,10 @@ def _gate_fields(entry: dict[str, Json]) -> GateFields:
 
 def _gate_entry(given: GateFields) -> Json:
     what = f"the gate about '{given.about}'"
-    more = _value(f"{{{given.more}}}", what)
-    if None in more.values():
-        raise SuiteError(f"{what}: '{given.more}' must be keys with values, such as margin: 0.02")
+    more = parse_keys(given.more, what, "margin: 0.02")
     if not given.about or not given.rule or not given.bound.strip():
         raise SuiteError(f"{what} is not complete: it needs what it is about, a rule and a bound")
-    bound = _value(given.bound, what)
+    bound = parse_value(given.bound, what)
     if given.about in OUTSIDE_SCORERS:
         return {given.about: {given.rule: bound}, **more}
     return {"scorer": given.about, given.rule: bound, **more}
@@ -273,7 +282,7 @@ def _put(data: dict[str, Json], key: str, value: Json) -> None:
 
 
 def _put_models(data: dict[str, Json], models: tuple[str, ...]) -> None:
-    _put(data, "models", [_value(text, "models") if text.startswith("{") else text for text in models])
+    _put(data, "models", [parse_value(text, "models") if text.startswith("{") else text for text in models])
 
 
 def _put_axes(key: str) -> Callable[[dict[str, Json], Any], None]:
@@ -300,7 +309,7 @@ def _put_case(key: str) -> Callable[[dict[str, Json], Any], None]:
 def _put_budget(key: str) -> Callable[[dict[str, Json], Any], None]:
     def put(data: dict[str, Json], value: Any) -> None:
         budget = dict(_mapping(data.get("budget")))
-        _put(budget, key, _value(value, "budget.time") if key == "time" and value else value)
+        _put(budget, key, parse_value(value, "budget.time") if key == "time" and value else value)
         _put(data, "budget", budget)
 
     return put

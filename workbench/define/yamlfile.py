@@ -141,6 +141,31 @@ def parse_value(text: str, about: str, *, entry: bool = False) -> Json:
     return value[0] if entry else value
 
 
+def parse_values(text: str, about: str) -> list[Json]:
+    """Values with commas between, as in a list without its brackets: `0, 0.7`. Raises SuiteError as `parse_value`."""
+    wrong = f"{about}: {shown_value(text)} must be values with commas between, such as 0, 0.7"
+    found: list[Json] = _within("[", text, "]", wrong)
+    return found
+
+
+def parse_keys(text: str, about: str, such_as: str) -> dict[str, Json]:
+    """Keys with values, as in a mapping without its braces: `margin: 0.02, confidence: 0.9`. Raises SuiteError, also
+    for a key without a value; `such_as` is its example."""
+    wrong = f"{about}: {shown_value(text)} must be keys with values, such as {such_as}"
+    found: dict[str, Json] = _within("{", text, "}", wrong)
+    if None in found.values():
+        raise SuiteError(wrong)
+    return found
+
+
+def _within(opened: str, text: str, closed: str, wrong: str) -> Any:
+    """What a text means between brackets that nobody wrote, and that no message is to complain of."""
+    try:
+        return parse_yaml(f"value: {opened}{text}\n {closed}", "").data["value"]
+    except SuiteError as error:
+        raise SuiteError(f"{wrong}; a text that holds signs of YAML stands in quotes") from error
+
+
 def validate(model: type[M], located: Located) -> M:
     """The file's data as a model; raises SuiteError for what stands first, saying how much more is wrong."""
     try:

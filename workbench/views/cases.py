@@ -57,6 +57,8 @@ class CaseList:
     """Of how many."""
     note: str = ""
     """What else is to be known, in words."""
+    left_out: tuple[str, ...] = ()
+    """Ids of the cases in quarantine, which count in no figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +261,9 @@ class Reading:
         return CaseFinding(about.id, float(figure), variants, note, about.inputs, about.expected)
 
     def list(self, what: str, figure: str, rows: Sequence[CaseFinding], found: int, note: str) -> CaseList:
-        told = note + f.left_out(sum(case.quarantined for case in self.cases), "; ")
-        return CaseList(self.run, what, self.scorer, figure, tuple(rows), found, len(self.cases), told)
+        aside = tuple(case.id for case in self.cases if case.quarantined)
+        told = note + f.left_out(len(aside), "; ")
+        return CaseList(self.run, what, self.scorer, figure, tuple(rows), found, len(self.cases), told, aside)
 
 
 def _same_answer(answers: Counter[str]) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from workbench.stats.summary import VariantSummary
 
 NONE = "–"
+LEFT_OUT = "quarantined cases left out"
+"""Heads a column with how many these are."""
 ROUNDING = 1e-12
 """What is smaller is a rounding error of equal numbers."""
 MINUS = "−"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from workbench.records import CaseScores, Kind, canonical
@@ -11,24 +12,19 @@ from workbench.stats.paired import PairedComparison, compare_paired
 from workbench.stats.reduce import of_variants
 from workbench.stats.summary import VariantSummary, summarise
 from workbench.store.grouped import case_scores_of
-from workbench.store.runs import VariantRow, get_run, run_variants, usage_of, variants_of
+from workbench.store.runs import VariantRow, get_run, quarantined_cases, run_variants, usage_of, variants_of
 from workbench.views.board import Spending, spending
-from workbench.views.model import MARGIN, find_variant, side_by_side
+from workbench.views.model import MARGIN, RunView, find_variant, side_by_side
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """One variant's mean in one run."""
 
-    variant: str
-    label: str
-    prompt: str
-    revision: str
-    model: str
+    variant: VariantRow
+    found: VariantSummary
+    """With a mean."""
     mean: float
-    low: float
-    high: float
-    cases: int
     cost: float | None
     """US dollars an answer; None where it is not known."""
     seconds: float | None
@@ -44,15 +40,17 @@ class RunStanding:
     reference: str
     standings: tuple[Standing, ...]
     """Of the reference, or of every variant in the suite's order, where it has a mean."""
+    quarantined: int = 0
+    """Cases that are in none of these means."""
 
     def points(self, best: bool) -> list[Standing]:
         """The reference's standing; or of each prompt's variants the one with the highest mean."""
         if not best:
-            return [s for s in self.standings if s.variant == self.reference]
+            return [s for s in self.standings if s.variant.id == self.reference]
         found: dict[str, Standing] = {}
         for s in self.standings:
-            if s.prompt not in found or s.mean > found[s.prompt].mean:
-                found[s.prompt] = s
+            if s.variant.prompt not in found or s.mean > found[s.variant.prompt].mean:
+                found[s.variant.prompt] = s
         return list(found.values())
 
 
@@ -62,8 +60,9 @@ def standings(
     """What a scorer found in each of these runs in which it has a mean; `references`: run → its header's reference
     variant. Of that variant (without one the first), or of every variant."""
     runs = list(references)
-    found, used, rows = (
+    found, used, rows, aside = (
         case_scores_of(connection, runs, scorer), usage_of(connection, runs), variants_of(connection, runs),
+        quarantined_cases(connection, runs),
     )  # fmt: skip
     told = {}
     for run, scores in found.items():
@@ -73,15 +72,13 @@ def standings(
         base = wanted if wanted is not None and wanted in variants else rows[run][0].id
         summaries = summarise(scores if every else of_variants(scores, [base]))
         stand = (_standing(s, variants[s.variant], spending(used[run].get(s.variant))) for s in summaries)
-        told[run] = RunStanding(run, scores.kind, base, tuple(s for s in stand if s is not None))
+        shown = tuple(s for s in stand if s is not None)
+        told[run] = RunStanding(run, scores.kind, base, shown, len(aside.get(run, ())))
     return told
 
 
 def _standing(s: VariantSummary, v: VariantRow, took: Spending) -> Standing | None:
-    if s.mean is None:
-        return None
-    low, high = s.interval or (s.mean, s.mean)
-    return Standing(v.id, v.label, v.prompt, v.revision, v.model, s.mean, low, high, s.cases, took.cost, took.seconds)
+    return None if s.mean is None else Standing(v, s, s.mean, took.cost, took.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +91,8 @@ class Finding:
     label: str
     """The variant's."""
     comparison: PairedComparison
+    quarantined: int
+    """Cases of these runs that it leaves out."""
 
 
 def changes(connection: Any, older: str, newer: str, parts: Sequence[CaseScores]) -> Finding | None:
@@ -111,16 +110,16 @@ def changes(connection: Any, older: str, newer: str, parts: Sequence[CaseScores]
     margin = float(runs[1].header.get("margin") or MARGIN)
     names = [f"{older}/{before.id}", f"{newer}/{now.id}"]
     (row,) = compare_paired(side_by_side(both, names), names[0], margin, adjust=False)
-    return Finding(runs[1].suite, (older, newer), parts[0].scorer, now.label, row)
+    aside = set(chain.from_iterable(quarantined_cases(connection, (older, newer)).values()))
+    return Finding(runs[1].suite, (older, newer), parts[0].scorer, now.label, row, len(aside))
 
 
-def undecided(
-    suite: str, run: str, scorer: str, rows: Sequence[PairedComparison], labels: dict[str, str]
-) -> list[Finding]:
-    """Comparisons with the reference that lack data, the nearest to settled first."""
+def undecided(view: RunView, scorer: str, rows: Sequence[PairedComparison]) -> list[Finding]:
+    """Comparisons with the run's reference that lack data, the nearest to settled first."""
     open_rows = [row for row in rows if row.verdict == "not enough data"]
     open_rows.sort(key=lambda row: (row.more_cases is None, row.more_cases or 0))
-    return [Finding(suite, (run,), scorer, labels[row.variant], row) for row in open_rows]
+    run, labels, aside = view.run, view.labels, len(view.quarantined)
+    return [Finding(run.suite, (run.id,), scorer, labels[row.variant], row, aside) for row in open_rows]
 
 
 def _same_place(a: VariantRow, b: VariantRow) -> bool:

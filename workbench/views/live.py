@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workbench.records import Json
-from workbench.views.format import one_line
+from workbench.views.format import left_out, one_line
 from workbench.views.looks import look_line
 
 LINE_EVERY_SECONDS = 10.0
@@ -67,10 +67,13 @@ class Standing(Protocol):
 
 
 class LiveView:
-    """Shows a run's standing; use as a context manager, call it with each new standing."""
+    """Shows a run's standing; use as a context manager, call it with each new standing. `quarantined` cases count in
+    none of its means."""
 
-    def __init__(self, labels: Mapping[str, str], scorers: Sequence[str], console: Console) -> None:
-        self._labels, self._scorers, self._console = labels, scorers, console
+    def __init__(
+        self, labels: Mapping[str, str], scorers: Sequence[str], console: Console, quarantined: int = 0
+    ) -> None:
+        self._labels, self._scorers, self._console, self._quarantined = labels, scorers, console, quarantined
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._shown = 0.0
 
@@ -108,7 +111,8 @@ class LiveView:
         return [look_line(standing.stopping, self._labels)] if "looks_made" in standing.stopping else []
 
     def _scores(self, standing: Standing) -> Table:
-        table = Table(box=None, pad_edge=False, caption="so far, incomplete", caption_justify="left")
+        table = Table(box=None, pad_edge=False, caption_justify="left")
+        table.caption = f"so far, incomplete{left_out(self._quarantined, '; ')}"
         table.add_column("variant", overflow="fold")
         for scorer in self._scorers:
             table.add_column(one_line(scorer), justify="right")

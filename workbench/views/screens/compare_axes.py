@@ -126,7 +126,7 @@ def _curves(found: ScorerView, axes: Mapping[str, list[Json]], x: str, y: str) -
         low, high = s.interval or (s.mean, s.mean)
         others = [_shown(axes[n][i]) for n in axes if n not in (x, y)]
         line = " · ".join([_shown(axes[y][i])] * (y in axes) + others) or "all"
-        rows.append({"x": axes[x][i], "line": line, "mean": s.mean, "low": low, "high": high})
+        rows.append({"x": axes[x][i], "line": line, "mean": s.mean, "low": low, "high": high, "text": f.estimate(s)})
     lines = list(dict.fromkeys(row["line"] for row in rows))
     if len(lines) > MOST_LINES:
         st.caption(f"The curves of the first {MOST_LINES} of {len(lines)} lines.")
@@ -147,7 +147,7 @@ def _curves(found: ScorerView, axes: Mapping[str, list[Json]], x: str, y: str) -
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
         y=alt.Y("mean:Q", scale=scale),
         shape=alt.Shape("line:N", scale=alt.Scale(range=list(SHAPES)), legend=legend),
-        tooltip=[alt.Tooltip("line:N"), alt.Tooltip("x:Q"), *(alt.Tooltip(f"{n}:Q") for n in ("mean", "low", "high"))],
+        tooltip=[alt.Tooltip("line:N"), alt.Tooltip("x:Q", title=f.one_line(x)), alt.Tooltip("text:N", title="mean")],
     )
     return (band + line + points).properties(height=320)
 
@@ -176,7 +176,8 @@ def show_price(connection: Any, shown: Shown, scorer: str) -> None:
         if s.variant in points:
             low, high = s.interval or (s.mean, s.mean)
             kind = "on the front" if s.variant in front else "beaten"
-            row = {"variant": variant_label(view, s.variant), "price": points[s.variant][0], "mean": s.mean}
+            paid = points[s.variant][0]
+            row = {"variant": variant_label(view, s.variant), "price": paid, "took": WRITE[price](paid), "mean": s.mean}
             rows.append({**row, "low": low, "high": high, "place": kind, "estimate": f.estimate(s)})
     chart(_price_chart(rows, found, known[price]), "price")
     plain_text(
@@ -184,7 +185,7 @@ def show_price(connection: Any, shown: Shown, scorer: str) -> None:
         "intervals may overlap" + ("." if found.kind != "number" else "; it takes a higher value for the better one.")
     )
     listed = [
-        {"variant": r["variant"], "mean": r["estimate"], known[price]: WRITE[price](r["price"]), "": r["place"]}
+        {"variant": r["variant"], "mean": r["estimate"], known[price]: r["took"], "": r["place"]}
         for r in sorted(rows, key=lambda r: r["price"])
     ]
     table(listed)
@@ -197,11 +198,17 @@ def _price_chart(rows: list[dict[str, Any]], found: ScorerView, title: str) -> A
     kinds = alt.Scale(domain=["on the front", "beaten"], range=[MARK, GREY])
     shapes = alt.Scale(domain=["on the front", "beaten"], range=["diamond", "circle"])
     legend = alt.Legend(title=None, orient="top")
-    hint = [alt.Tooltip("variant:N"), alt.Tooltip("estimate:N", title="mean"), alt.Tooltip("price:Q", title=title)]
+    hint = [alt.Tooltip("variant:N"), alt.Tooltip("estimate:N", title="mean"), alt.Tooltip("took:N", title=title)]
     hint.append(alt.Tooltip("place:N"))
     y_axis = alt.Axis(format="%" if share else "", title=f.one_line(found.name))
+    dearest = max(row["price"] for row in rows)
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("price:Q", title=title, scale=alt.Scale(zero=False, padding=20))
+        x=alt.X(
+            "price:Q",
+            title=title,
+            scale=alt.Scale(domain=[0, 1.05 * dearest or 1], nice=False),
+            axis=alt.Axis(tickCount=8),
+        )
     )
     bars = base.mark_rule(color=GREY).encode(y=alt.Y("low:Q", scale=scale, axis=y_axis), y2="high:Q", tooltip=hint)
     marks = base.mark_point(filled=True, size=110, opacity=1).encode(

@@ -37,15 +37,16 @@ def note_form(runs: Sequence[str], case: str) -> None:
         text = st.text_area(f"Note on this {'case' if case else 'run'}", max_chars=MOST_CHARS)
         pinned = st.checkbox("Pin")
         if st.form_submit_button("Keep") and (text.strip() or pinned):
-            with errors_shown(), closing(open_database()) as database, database.write() as connection:
-                add_note(connection, run, text.strip(), case, pinned)
-            st.toast("Kept.")
-            st.rerun()
+            with errors_shown():
+                with closing(open_database()) as database, database.write() as connection:
+                    add_note(connection, run, text.strip(), case, pinned)
+                st.toast("Kept.")
+                st.rerun()
 
 
 def _note(note: Note, several: bool) -> None:
     with st.container(border=True):
-        place = f" · case {note.case}" if note.case else ""
+        place = f" · case {f.shorten(note.case, 200)}" if note.case else ""
         head = f"{'Pinned · ' if note.pinned else ''}{note.time[:16].replace('T', ' ')} UTC"
         plain_text(f.one_line(head + (f" · run {note.run}" if several else "") + place))
         if note.text:

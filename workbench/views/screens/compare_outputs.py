@@ -118,8 +118,8 @@ def _chosen_case(cases: list[str]) -> str:
 def _case(row: TrialRow) -> None:
     """What was asked about."""
     expected = "" if row.expected is None else f" · expected: {f.one_line(_json(row.expected, REASON_CHARS))}"
-    tags = f" · tags: {f.one_line(', '.join(row.tags))}" if row.tags else ""
-    plain_text(f"{f.one_line(row.case_id)}{expected}{tags}")
+    tags = f" · tags: {f.one_line(f.shorten(', '.join(row.tags), REASON_CHARS))}" if row.tags else ""
+    plain_text(f"{f.one_line(f.shorten(row.case_id, REASON_CHARS))}{expected}{tags}")
     block(
         "\n".join(f"{f.one_line(name)}: {_json(value, OUTPUT_CHARS)}" for name, value in row.inputs.items()),
         OUTPUT_CHARS,

@@ -7,6 +7,7 @@ variants; what a place stands for is written there. The last axis is the score.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from typing import Any
 
 import altair as alt
@@ -25,6 +26,8 @@ ALL = ""
 MOST_LINES = 200
 MOST_MARKS = 12
 """Places of an axis, and ends of lines, that are written on it."""
+LONG = 6
+"""Characters of a shared beginning that need not be read several times."""
 APART = 0.05
 """Of the axis' height between two texts, so that both can be read."""
 BUNDLE = 0.1
@@ -32,6 +35,8 @@ BUNDLE = 0.1
 WEIGHTS = ("picked out", "best", "other")
 STROKES = {"picked out": ("#d55e00", 4, [7, 3]), "best": (MARK, 3, [1, 0]), "other": (GREY, 1.2, [1, 0])}
 """Weight of a line → its colour, width in pixels, and dashes."""
+BESIDE = 0.4
+"""Room on both sides of the axes, as a share of what lies between two."""
 AT = {"align": "left", "dx": 9, "fontSize": 12}
 """Texts stand to the right of what they are about."""
 
@@ -121,9 +126,20 @@ def _marks(axes: Mapping[str, list[Json]]) -> list[dict[str, Any]]:
     rows = []
     for name, values in axes.items():
         there = sorted({(place, said(value)) for place, value in zip(places(values), values, strict=True)})
-        step = -(-len(there) // MOST_MARKS)
-        rows += [{"axis": f.one_line(name), "y": y, "says": f.shorten(word, 24)} for y, word in there[::step]]
+        there = there[:: -(-len(there) // MOST_MARKS)]
+        heights, words = spread([place for place, _ in there], APART), [word for _, word in there]
+        rows += [
+            {"axis": f.one_line(name), "y": y, "says": says, "value": word}
+            for y, says, word in zip(heights, told_apart(words), words, strict=True)
+        ]
     return rows
+
+
+def told_apart(words: Sequence[str]) -> list[str]:
+    """Words without the long beginning that all share, up to a sign between its parts: `…/role`, `…/few-shot`."""
+    shared = commonprefix(list(words)) if len(words) > 1 else ""  # noqa: RUF071 - it goes by characters
+    cut = max(shared.rfind(sign) for sign in "/-_. ")
+    return [f"…{word[cut:]}" for word in words] if cut >= LONG else list(words)
 
 
 def _ends(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -133,13 +149,18 @@ def _ends(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ends = [row for row in ends if row["number"] in (1, len(ends)) or row["weight"] == WEIGHTS[0]]
     heights = spread([row["y"] for row in ends], APART)
     says = [f"{row['number']}: {row['mean'].split(' [')[0]}" for row in ends]
-    return [{"axis": SCORE, "y": y, "says": text} for y, text in zip(heights, says, strict=True)]
+    values = [row["value"] for row in ends]
+    return [{"axis": SCORE, "y": y, "says": s, "value": v} for y, s, v in zip(heights, says, values, strict=True)]
 
 
 def _chart(lines: list[dict[str, Any]], axes: Mapping[str, list[Json]]) -> Any:
-    top = alt.Axis(orient="top", labelAngle=0, labelLimit=110, labelFontWeight="bold", grid=True, ticks=False)
     order = [*map(f.one_line, axes), SCORE]
-    x = alt.X("axis:N", sort=order, title=None, scale=alt.Scale(padding=0.4), axis=top)
+    apart = f"width / {len(order) - 1 + 2 * BESIDE:g}"  # an expression of Vega's, since the page gives the width
+    top = alt.Axis(
+        orient="top", labelAngle=0, labelLimit=alt.ExprRef(f"{apart} - 8"), labelFontWeight="bold", grid=True,
+        ticks=False,
+    )  # fmt: skip
+    x = alt.X("axis:N", sort=order, title=None, scale=alt.Scale(padding=BESIDE), axis=top)
     y = alt.Y("y:Q", scale=alt.Scale(domain=[-0.12, 1.12], nice=False), axis=None)
     hint = [alt.Tooltip(f"{name}:N") for name in ("number", "variant", "mean", "axis", "value")]
     base = alt.Chart(alt.Data(values=lines)).encode(x=x, y=y, detail="number:N", tooltip=hint)
@@ -147,8 +168,10 @@ def _chart(lines: list[dict[str, Any]], axes: Mapping[str, list[Json]]) -> Any:
     drawn = alt.layer(*(_weighed(base, weight) for weight in reversed(WEIGHTS) if weight in there))
     dark = st.context.theme.type == "dark"
     texts = alt.Chart(alt.Data(values=_marks(axes) + _ends(lines))).encode(x=x, y=y, text="says:N")
-    behind = texts.mark_text(**AT, stroke="#0e1117" if dark else "white", strokeWidth=5, opacity=0.9)
-    words = texts.mark_text(**AT, color="#fafafa" if dark else "#31333f")
+    hint = [alt.Tooltip("axis:N"), alt.Tooltip("value:N")]
+    texts, limit = texts.encode(tooltip=hint), alt.ExprRef(f"{apart} - 20")
+    behind = texts.mark_text(**AT, limit=limit, stroke="#0e1117" if dark else "white", strokeWidth=5, opacity=0.9)
+    words = texts.mark_text(**AT, limit=limit, color="#fafafa" if dark else "#31333f")
     return (drawn + behind + words).properties(height=420)
 
 

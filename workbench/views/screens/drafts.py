@@ -107,17 +107,22 @@ def draft_area(project: Project, library: Library, name: str, height: int) -> Dr
 
     def written() -> None:
         draft.text = st.session_state[key]
+        _keep(project, draft)  # here, too: whoever leaves for another screen as he types has this page not drawn again
 
     st.text_area(f"Text of {literal(name)}", key=key, height=height, on_change=written, label_visibility="collapsed")
-    if draft.changed:
-        keep(project, draft.copy, draft.was, draft.text)
-    else:
-        let_go(project, draft.copy)
+    _keep(project, draft)
     tell(draft.copy, partial(forget_draft, project, name), partial(_take, draft))
     if library.text(name) != draft.was:
         st.warning("The file was changed by someone else since this draft was begun.")
         st.button("Load the file, drop this draft", key=f"load {name}", on_click=forget_draft, args=(project, name))
     return draft
+
+
+def _keep(project: Project, draft: Draft) -> None:
+    if draft.changed:
+        keep(project, draft.copy, draft.was, draft.text)
+    else:
+        let_go(project, draft.copy)
 
 
 def fill_inputs(project: Project, prompts: Iterable[Prompt]) -> Filled:
@@ -129,7 +134,7 @@ def fill_inputs(project: Project, prompts: Iterable[Prompt]) -> Filled:
         return Filled(_typed(project, _declared(prompts)))
     case = _chosen_case(suite_cases(project, source))
     expected = "" if case.expected is None else f" · expected: {f.one_line(as_text(case.expected))[:200]}"
-    plain_text(f"{f.one_line(case.id)}{expected}")
+    plain_text(f"{f.one_line(f.shorten(case.id, 200))}{expected}")
     return Filled(case.inputs, case.expected, source, case.id)
 
 
@@ -191,11 +196,8 @@ def _take_typed(typed: Typed, kept: KeptDraft) -> None:
 def _typed(project: Project, declared: Mapping[str, Input]) -> dict[str, Json]:
     """Values as they are typed; what is left empty and may be is left out. Raises SuiteError."""
     typed = typed_inputs(project)
-    texts = {name: _typed_one(name, asked, typed.values) for name, asked in declared.items()}
-    if typed.values:
-        keep(project, typed.copy, None, json.dumps(typed.values))
-    else:
-        let_go(project, typed.copy)
+    texts = {name: _typed_one(name, asked, project, typed) for name, asked in declared.items()}
+    _keep_typed(project, typed)
 
     def discard() -> None:
         typed.values.clear()
@@ -210,16 +212,24 @@ def _typed(project: Project, declared: Mapping[str, Input]) -> dict[str, Json]:
     return values
 
 
-def _typed_one(name: str, asked: Input, typed: dict[str, str]) -> str:
+def _keep_typed(project: Project, typed: Typed) -> None:
+    if typed.values:
+        keep(project, typed.copy, None, json.dumps(typed.values))
+    else:
+        let_go(project, typed.copy)
+
+
+def _typed_one(name: str, asked: Input, project: Project, typed: Typed) -> str:
     """The field of one input, and what stands in it: what was typed, else the example or the default."""
     given = asked.example if asked.example is not None else asked.default
     first, key = "" if given is None else as_text(given), f"{DRAFT}input {name}"
-    fill_field(key, typed.get(name, first))
+    fill_field(key, typed.values.get(name, first))
 
     def written() -> None:
-        typed[name] = st.session_state[key]
-        if typed[name] == first:
-            del typed[name]
+        typed.values[name] = st.session_state[key]
+        if typed.values[name] == first:
+            del typed.values[name]
+        _keep_typed(project, typed)
 
     note = "" if asked.type in ("string", "any") else f" ({asked.type})"
     told = literal(asked.description) if asked.description else None

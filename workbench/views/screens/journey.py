@@ -41,7 +41,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b04a8b", "#6b7680")
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross")
 ALL = ""
 BEST = {"reference": "the reference variant", "best": "each prompt's best variant"}
-VALUES = {"mean": "score", "cost": "cost an answer", "seconds": "time an answer"}
+VALUES = {"mean": "score", "cost": "cost an answer, US dollars", "seconds": "time an answer, seconds"}
 
 
 def show() -> None:
@@ -86,7 +86,7 @@ def _picture(connection: Any, heads: list[RunHead], scorer: str, value: str, bes
         st.info("No run has this to show; choose another scorer, suite or value.")
         return
     share = value == "mean" and "number" not in kinds
-    drawn = _chart(rows, share, f.one_line(scorer) if value == "mean" else VALUES[value])
+    drawn = _chart(rows, share, f"{f.one_line(scorer)}: mean, 95 % interval" if value == "mean" else VALUES[value])
     chart(drawn, "journey", on_select=_take_points, selection_mode="picked", key=CHART)
     titles = {row["run"]: f"{row['order']}: {row['suite']} · {row['started']} · {row['run']}" for row in reversed(rows)}
     runs = choose_several(
@@ -97,7 +97,11 @@ def _picture(connection: Any, heads: list[RunHead], scorer: str, value: str, bes
         open_screen("compare", runs=",".join(runs), scorer=scorer)
     if best and value == "mean":
         st.caption("The best of several variants was chosen after looking, so its score flatters.")
-    listed = [{name: row[name] for name in ("run", "suite", "stage", "variant", "text", "cases")} for row in rows]
+    says = {name: name for name in ("run", "suite", "stage", "variant")} | {"text": VALUES[value], "cases": "cases"}
+    if aside := {row["run"]: row["quarantined"] for row in rows if row["quarantined"]}:
+        says["quarantined"] = f.LEFT_OUT
+        st.caption(f"{f.left_out(max(aside.values()))} at most, of {f.plural(len(aside), 'run')}: see the table.")
+    listed = [{title: row[name] for name, title in says.items()} for row in rows]
     if switch("As a table", "table"):
         table(listed)
     exports(lambda: listed, "journey")
@@ -123,18 +127,14 @@ def _points(
             if y is None or found is None:
                 continue
             kinds.add(found.kind)
-            show = f.number if found.kind == "number" else lambda x: f"{f.percent(x)} %"
-            text = (
-                f"{show(s.mean)} [{show(s.low)}, {show(s.high)}]"
-                if value == "mean"
-                else (f.money(y) if value == "cost" else f.seconds(y))
-            )
+            v, bounds = s.variant, s.found.interval if value == "mean" else None
+            text = f.estimate(s.found) if value == "mean" else f.money(y) if value == "cost" else f.seconds(y)
             rows.append({
                 "order": order, "run": head.id, "suite": f.one_line(head.suite), "stage": head.stage,
-                "line": f"{head.suite} {s.prompt} {'' if best else s.label}", "prompt": f.one_line(s.prompt),
-                "revision": f.short_id(s.revision), "variant": f.one_line(s.label), "y": y, "cases": s.cases,
-                "low": s.low if value == "mean" else y, "high": s.high if value == "mean" else y, "text": text,
-                "started": head.started[:16].replace("T", " "),
+                "line": f"{head.suite} {v.prompt} {'' if best else v.label}", "prompt": f.one_line(v.prompt),
+                "revision": f.short_id(v.revision), "variant": f.one_line(v.label), "y": y, "cases": s.found.cases,
+                "quarantined": found.quarantined, "low": bounds[0] if bounds else y, "high": bounds[1] if bounds else y,
+                "text": text, "started": head.started[:16].replace("T", " "),
             })  # fmt: skip
     return rows, kinds
 
@@ -179,7 +179,7 @@ def _chart(rows: list[dict[str, Any]], share: bool, title: str) -> Any:
         alt.Tooltip(f"{name}:N", title=says)
         for name, says in (
             ("text", title), ("run", "run"), ("suite", "suite"), ("variant", "variant"), ("prompt", "prompt"),
-            ("revision", "revision"), ("cases", "cases"), ("started", "started (UTC)"),
+            ("revision", "revision"), ("cases", "cases"), ("quarantined", f.LEFT_OUT), ("started", "started (UTC)"),
         )
     ]  # fmt: skip
     base = alt.Chart(alt.Data(values=rows)).encode(x=x)
@@ -217,7 +217,7 @@ def _findings(connection: Any, heads: list[RunHead], scorer: str) -> None:
         shown = load_shown(connection, [runs[0].id])
         if scorer in shown.scorers:
             rows = part(connection, shown, scorer, ranked=False).comparisons
-            still_open += undecided(runs[0].suite, runs[0].id, scorer, rows, shown.view.labels)
+            still_open += undecided(shown.view, scorer, rows)
     st.subheader("Got worse")
     worse = [found for found in changed if found and found.comparison.verdict in ("worse", "lower")]
     for found in worse:
@@ -244,7 +244,7 @@ def _unit(found: Finding) -> str:
 def _finding(found: Finding, says: str) -> None:
     with st.container(border=True, gap="xsmall"):
         plain_text(f.one_line(f"{found.suite}: {found.label}"))
-        st.caption(says)
+        st.caption(says + f.left_out(found.quarantined, "; "))
         name = "Compare" if len(found.runs) > 1 else "Open"
         if st.button(
             name, key=f"{found.runs} {found.comparison.variant}", type="tertiary", help=literal(found.runs[-1])

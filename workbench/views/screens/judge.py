@@ -52,21 +52,28 @@ buttons of the last item, too, and a key presses both: what is not shown any mor
 def show() -> None:
     """The page."""
     st.title("Judge by eye")
-    with errors_shown(), open_store() as connection:
+    with errors_shown():
+        if wanted := _wanted():
+            run, asked, rater = wanted
+            _judge(run.id, asked, rater)
+            _results(run.id, asked)
+
+
+def _wanted() -> tuple[Run, str, str] | None:
+    """The run, what is asked and who is asked; None where nothing can be judged, which is said."""
+    with open_store() as connection:
         listed = stored.list_runs(connection, limit=MOST_RUNS)
         if not listed:
             st.info("No run yet. Start one on the screen Sweep, or in a terminal: `workbench run SUITE`.")
-            return
+            return None
         run, asked, rater = _choices(connection, listed)
         if not rater:
             st.info("Type your name to begin: votes are kept by name, and two people's agreement is shown.")
-            return
-        variants = stored.run_variants(connection, run.id)
-        if asked == "pairs" and len(variants) < 2:
+            return None
+        if asked == "pairs" and len(stored.run_variants(connection, run.id)) < 2:
             st.info("This run has one variant, so there is nothing to compare; rate its answers instead.")
-            return
-    _judge(run.id, asked, rater)
-    _results(run.id, asked)
+            return None
+    return run, asked, rater
 
 
 def _choices(connection: Any, listed: list[Run]) -> tuple[Run, str, str]:
@@ -215,7 +222,8 @@ def _results(run: str, asked: str) -> None:
         if not votes:
             st.info("No vote yet.")
             return
-        st.caption(f"{f.plural(len(votes), 'vote')} by {f.plural(len({v.rater for v in votes}), 'person')}.")
+        aside = f.left_out(len(stored.quarantined_cases(connection, [run]).get(run, ())), "; ")
+        st.caption(f"{f.plural(len(votes), 'vote')} by {f.plural(len({v.rater for v in votes}), 'person')}{aside}.")
         rows = _pair_rows(votes, variants) if kind == "pair" else _rating_rows(votes, variants, asked)
         st.dataframe(rows, hide_index=True, width="stretch")
         with st.container(horizontal=True):

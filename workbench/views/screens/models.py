@@ -16,7 +16,7 @@ from workbench.records import CaseScores, Model
 from workbench.stats.paired import PairedComparison, compare_paired
 from workbench.stats.summary import VariantSummary, summarise
 from workbench.store.grouped import grouped_scores, newest_runs, suites_run, usage_by_model
-from workbench.store.runs import get_run
+from workbench.store.runs import get_run, quarantined_cases
 from workbench.views import format as f
 from workbench.views.screens.page import (
     chart,
@@ -157,6 +157,7 @@ def _ranking() -> None:
         with right:
             scorer = choose("Scorer", "scorer", {name: f.one_line(name) for name in scorers}, scorers[0])
         columns = grouped_scores(connection, run, scorer, "model")
+        aside = len(quarantined_cases(connection, [run]).get(run, ()))
         used = usage_by_model(connection, run)
         margin = float(get_run(connection, run).header.get("margin") or 0.05)
     summaries = sorted(summarise(columns), key=lambda s: -(s.mean if s.mean is not None else float("-inf")))
@@ -166,6 +167,8 @@ def _ranking() -> None:
     reference = choose("Held against", "against", {s: f.one_line(s) for s in columns.variants}, columns.variants[0])
     compared = {c.variant: c for c in compare_paired(columns, reference, margin)}
     _ranks(summaries, compared, used, columns, run)
+    if aside:
+        plain_text(f.left_out(aside))
     elsewhere = sorted({model for _, _, _, model, _ in newest} - set(columns.variants))
     if elsewhere:
         plain_text(f"Only in older runs of this suite: {', '.join(map(f.one_line, elsewhere))}.")
@@ -188,7 +191,7 @@ def _ranks(
                 "mean": f.estimate(s),
                 "cases": s.cases,
                 "difference": f.difference(c) if c else "reference",
-                "verdict": c.verdict + (f" ({c.more_cases:,} more cases)" if c.more_cases else "") if c else "",
+                "verdict": f.verdict(c) if c else "",
                 "without score": s.missing,
                 "tokens": f.tokens(tokens),
                 "cost": f.money(cost),
@@ -202,9 +205,11 @@ def _ranks(
     ]
     if drawn:
         chart(_chart(drawn, columns), "ranking")
+    points = "" if columns.kind == "number" else ", in points"
     st.dataframe(rows, hide_index=True, width="stretch")
     st.caption(
-        "The newest run of the suite. A case counts once, with the mean of a model's prompts, parameters and repeats."
+        "The newest run of the suite. A case counts once, with the mean of a model's prompts, parameters and repeats. "
+        f"Differences are on common cases{points}; their intervals hold for all of them together."
     )
     with st.container(horizontal=True):
         exports(lambda: rows, "ranking", "Ranking")

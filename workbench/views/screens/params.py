@@ -8,7 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from workbench.define.yamlfile import parse_yaml
+from workbench.define.suite_form import LARGEST
+from workbench.define.yamlfile import parse_keys
 from workbench.errors import SuiteError
 from workbench.records import Json
 from workbench.views.screens.page import go_to
@@ -41,7 +42,7 @@ def chosen_params() -> tuple[dict[str, Json], dict[str, Json]]:
     columns = st.columns(2)
     for i, (name, (kind, least, step)) in enumerate(NUMBERS.items()):
         given = params.get(name)
-        fits = isinstance(given, int | float) and not isinstance(given, bool) and given >= least
+        fits = isinstance(given, int | float) and not isinstance(given, bool) and least <= given <= LARGEST
         st.session_state[f"param {name}"] = kind(given) if fits else None
         columns[i % 2].number_input(
             name, min_value=kind(least), step=kind(step), key=f"param {name}", placeholder="default",
@@ -60,7 +61,7 @@ def _others(params: Mapping[str, Json], rest: dict[str, Json]) -> None:
     def keep() -> None:
         text = st.session_state["other params"].strip()
         try:
-            given = parse_yaml("{" + text + "}", "other parameters").data if text else {}
+            given = parse_keys(text, "other parameters", "top_k: 40")
         except SuiteError as error:
             st.session_state["failed"] = str(error)
             return
@@ -129,6 +130,7 @@ def _write(name: str, value: Mapping[str, Json]) -> None:
 def _of_address(name: str) -> dict[str, Any]:
     try:
         found = json.loads(st.query_params.get(name, "{}"))
+        json.dumps(found, allow_nan=False)  # `1e999` is read as infinite, which no request can say
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -16,6 +16,7 @@ from workbench.records import Prompt
 from workbench.stats.summary import summarise
 from workbench.store.database import Database
 from workbench.store.grouped import grouped_scores, newest_runs
+from workbench.store.runs import quarantined_cases
 from workbench.views import format as f
 from workbench.views.screens.drafts import attempt, did, short
 from workbench.views.screens.page import choose, errors_shown, exports, open_database
@@ -49,8 +50,7 @@ def _revisions(library: Library, database: Database, name: str, changes: Sequenc
             "labels": ", ".join(sorted(label for label, r in labels.items() if r == change.revision)),
         }
         if scorer:
-            mean, cases, run = scored.get(change.revision, ("", None, ""))
-            row |= {f.one_line(scorer): mean, "cases": cases, "run": run}
+            row |= scored.get(change.revision, {})
         rows.append(row | {"author": f.one_line(change.author)})
     st.dataframe(rows, hide_index=True, width="stretch")
     if scorer:
@@ -61,23 +61,26 @@ def _revisions(library: Library, database: Database, name: str, changes: Sequenc
     exports(lambda: rows, f"{name} history")
 
 
-def _scores(database: Database, name: str) -> tuple[dict[str, tuple[str, int | None, str]], str]:
-    """Revision → (mean with interval, cases, run), by one scorer that the person chooses; and its name."""
+def _scores(database: Database, name: str) -> tuple[dict[str, dict[str, object]], str]:
+    """Revision → its mean with what it rests on, in columns, by one scorer that the person chooses; and its name."""
     with database.read() as connection:
         runs = newest_runs(connection, prompt=name, limit=SCORED)
     scorers = list(dict.fromkeys(scorer for _, _, _, _, names in runs for scorer in names))
     if not scorers:
         return {}, ""
     scorer = choose("Scorer", "scorer", {s: f.one_line(s) for s in scorers}, scorers[0])
-    found: dict[str, tuple[str, int | None, str]] = {}
+    found: dict[str, dict[str, object]] = {}
     with database.read() as connection:
+        aside = quarantined_cases(connection, [run for run, *_ in runs])
         for run, _, _, revision, names in runs:
             if scorer not in names or revision in found:
                 continue
             columns = grouped_scores(connection, run, scorer, "revision", name)
             for summary in summarise(columns):
                 if summary.variant == revision:
-                    found[revision] = (f.estimate(summary), summary.cases, run)
+                    found[revision] = {f.one_line(scorer): f.estimate(summary), "cases": summary.cases}
+                    found[revision] |= {f.LEFT_OUT: len(aside.get(run, ()))} if aside else {}
+                    found[revision]["run"] = run
     return found, scorer
 
 

@@ -156,10 +156,13 @@ def _save_form(project: Project, library: Library, name: str, draft: Draft) -> N
     message.text_input("Message", key=key, placeholder="Why it reads so now", label_visibility="collapsed")
 
     def save() -> None:
-        with closing(open_database()) as database:
-            prompt = save_prompt(library, database, name, draft.text, draft.was, st.session_state[key])
-        forget_draft(project, name)
-        st.session_state[key] = ""
+        try:
+            with closing(open_database()) as database:
+                prompt = save_prompt(library, database, name, draft.text, draft.was, st.session_state[key])
+        finally:
+            if library.text(name) == draft.text:  # the file is written, also where the store can't be
+                forget_draft(project, name)
+                st.session_state[key] = ""
         did(f"{name} saved as revision {short(prompt.revision)}")
 
     button.button(
@@ -252,7 +255,8 @@ def _manage(project: Project, library: Library, name: str) -> None:
 
     st.button("Rename", on_click=attempt, args=(rename,))
     st.divider()
-    sure = st.checkbox("Delete the file; labelled revisions and recorded history stay", key=f"delete {name}")
+    sure = st.checkbox("Delete the file", key=f"delete {name}")
+    st.caption("Labelled revisions and recorded history stay.")
 
     def delete() -> None:
         library.delete(name)

@@ -117,6 +117,7 @@ def _editor(project: Project) -> None:
     except WorkbenchError as error:
         draft.problem = str(error)
     _keep(project, draft)
+    _tell(project, draft)
     _actions(project, draft)
 
 
@@ -154,14 +155,18 @@ def _take(draft: Draft, kept: KeptDraft) -> None:
 
 
 def _keep(project: Project, draft: Draft) -> None:
-    """Keeps what is not saved, and tells of another window, or of a file that is another by now."""
+    """Keeps what is not saved."""
     new = draft.was is None
     if draft.changed and not (new and draft.text == NEW and not draft.name):
         keep(project, draft.copy, draft.was, draft.text, draft.name if new else "")
     else:
         let_go(project, draft.copy)
+
+
+def _tell(project: Project, draft: Draft) -> None:
+    """Tells of another window, or of a file that is another by now."""
     tell(draft.copy, partial(_forget, project, draft), partial(_take, draft))
-    if not new and draft.changed and _text(project, draft.name) != draft.was:
+    if draft.was is not None and draft.changed and _text(project, draft.name) != draft.was:
         st.warning("The file was changed by someone else since this draft was begun. Undo all changes to load it.")
 
 
@@ -177,18 +182,23 @@ def _edit(project: Project, draft: Draft, how: str) -> None:
         key = f"{DRAFT}yaml {draft.version}"
         st.session_state.setdefault(key, draft.text)
         height = min(900, 60 + 24 * (draft.text.count("\n") + 2))
-        draft.text = st.text_area("YAML", height=height, key=key, label_visibility="collapsed")
+
+        def written() -> None:
+            draft.text = st.session_state[key]
+            _keep(project, draft)  # also of whoever leaves for another screen as he types
+
+        draft.text = st.text_area("YAML", height=height, key=key, on_change=written, label_visibility="collapsed")
         draft.seed = ""
         return
     if not draft.seed:
-        _fill(draft)
+        _fill(project, draft)
     if "variants" in draft.data:
         st.info("This suite writes its variants out one by one: edit those as YAML.")
     new = suite_fields(project, draft.form, str(draft.version))
     changed = new != draft.form
     draft.text = suite_text(with_form(draft.data, draft.form, new), draft.seed) if changed else draft.seed
     if len(new.scorers) != len(draft.form.scorers):
-        _fill(draft)  # the fields of each scorer are numbered
+        _fill(project, draft)  # the fields of each scorer are numbered
         st.rerun()
     with st.expander("YAML"):
         st.code(f.printable(draft.text), language=None, wrap_lines=True)
@@ -198,15 +208,19 @@ def _edit(project: Project, draft: Draft, how: str) -> None:
             st.caption("A form can't keep comments inside the file, only those at its top; edit as YAML to keep them.")
 
 
-def _fill(draft: Draft) -> None:
+def _shown(project: Project, draft: Draft) -> str:
+    """The suite's file, as messages name it."""
+    return suite_file(project, draft.name) if draft.name else "the new suite"
+
+
+def _fill(project: Project, draft: Draft) -> None:
     """Fills the form from the text; raises SuiteError where it is no YAML."""
-    draft.data = parse_yaml(draft.text, draft.name or "new suite").data
+    draft.data = parse_yaml(draft.text, _shown(project, draft)).data
     draft.form, draft.seed, draft.version = read_form(draft.data), draft.text, _fresh()
 
 
 def _actions(project: Project, draft: Draft) -> None:
-    shown = suite_file(project, draft.name) if draft.name else "the new suite"
-    problem = draft.problem or _problem(draft.text, shown)
+    problem = draft.problem or _problem(draft.text, _shown(project, draft))
     if problem:
         st.error(literal(problem))
     with st.container(horizontal=True, vertical_alignment="center"):

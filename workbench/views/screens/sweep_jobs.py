@@ -12,7 +12,7 @@ from workbench.define.project import Project
 from workbench.errors import UnknownName, WorkbenchError
 from workbench.jobs import Job, list_jobs, log_end, note_run, start_job, state, stop_job
 from workbench.records import Run
-from workbench.store.runs import get_run, run_variants
+from workbench.store.runs import get_run, quarantined_cases, run_variants
 from workbench.store.standing import Standing, run_of_process, standing
 from workbench.views import format as f
 from workbench.views.looks import run_looks
@@ -36,19 +36,17 @@ CELL_CHARS = 160
 
 
 def jobs_panel(project: Project) -> None:
-    """The panel, which looks again by itself."""
-    jobs = list_jobs(project)
-    if not jobs:
-        return
-    st.subheader("Jobs")
-    alive = any(state(job) != "ended" for job in jobs)
+    """The panel, which looks again by itself, also where there is no job yet: another window may start one."""
+    alive = any(state(job) != "ended" for job in list_jobs(project))
     large = st.session_state.get("large job", False)
     st.fragment(_panel, run_every=(EVERY_LARGE if large else EVERY) if alive else EVERY_IDLE)(project)
 
 
 def _panel(project: Project) -> None:
+    if not (jobs := list_jobs(project)):
+        return
+    st.subheader("Jobs")
     with errors_shown(), open_store() as connection:
-        jobs = list_jobs(project)
         alive = [job for job in jobs if state(job) != "ended"]
         st.session_state["large job"] = False
         for job in alive:
@@ -83,7 +81,7 @@ def _job(project: Project, connection: Any, job: Job) -> None:
         if doing == "ended" and run.status == "failed":
             plain_text(f.one_line(f.shorten(log_end(project, job).rpartition("\n")[2], 400)))
         if how is not None and how.means:
-            _first_results(how, run.id)
+            _first_results(how, run.id, len(quarantined_cases(connection, [run.id]).get(run.id, ())))
 
 
 def _run(project: Project, connection: Any, job: Job) -> Run | None:
@@ -154,7 +152,7 @@ def _act(job: str, action: Callable[[Project, Job], None]) -> None:
         st.session_state["job said"] = str(error)
 
 
-def _first_results(how: Standing, run: str) -> None:
+def _first_results(how: Standing, run: str, quarantined: int) -> None:
     """Means so far, a row a variant, and the newest answers."""
     rows: dict[str, dict[str, str]] = {}
     for m in how.means:
@@ -164,8 +162,10 @@ def _first_results(how: Standing, run: str) -> None:
         )
     means = list(rows.values())
     st.dataframe(means, hide_index=True, width="stretch", height=35 * min(len(rows) + 1, 7) + 3)
+    if quarantined:
+        st.caption(f.left_out(quarantined))
     lines = [
-        f"{f.one_line(n.variant)} · {f.one_line(n.case)} · "
+        f"{f.one_line(n.variant)} · {f.one_line(f.shorten(n.case, CELL_CHARS))} · "
         + f.one_line(f.shorten(f"failed: {n.failure}" if n.failure else n.text, CELL_CHARS))
         for n in how.newest
     ]

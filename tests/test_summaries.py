@@ -136,7 +136,7 @@ def time_again(connection: sa.Connection) -> None:
         (time_again, False),
         (lambda connection: recording.take_up(connection, "r1"), False),
         (lambda connection: recording.set_latency(connection, 10_000, Output("-", "x", "stop")), True),
-        (lambda connection: recording.add_scorers(connection, "r1", ["b"]), True),
+        (lambda connection: recording.add_scorers(connection, "r1", {"b": "st1-b"}), True),
         (lambda connection: recording.save_scores(connection, "r2", [Score("t", "a", "", None, "pass", "")]), True),
     ],
 )

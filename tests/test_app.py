@@ -487,6 +487,21 @@ def test_words_that_differ_and_a_trial_in_full(project: Path) -> None:
     assert address_of(app, "trial")
 
 
+def test_a_very_long_name_of_a_case_leaves_room_for_its_answers(project: Path) -> None:
+    name = "w" * 5000
+    write(
+        project / "evals/greet.yaml",
+        SUITE.replace("id: a,", f"id: {name},").replace("tags: [early]", f"tags: [{name}]"),
+    )
+    ask(project)
+    app = page(view="outputs", case=name)
+    app.text_area[0].input("long")
+    next(b for b in app.button if b.label == "Keep").click().run()
+    shown = [*page(view="outputs", case=name).main.text, *page(view="notes").main.text]
+    assert any("of 5,000 characters shown" in element.value for element in shown)
+    assert max(len(element.value) for element in shown) < 1000
+
+
 def test_notes_are_kept_pinned_and_deleted(project: Path) -> None:
     run = ask(project)
     database = Database.open(load_project(project).store_url)

@@ -233,10 +233,15 @@ def test_a_run_of_the_journey_is_opened_with_keys(page, address: str) -> None:
     page.goto(address)
     settled(page)
     field = page.get_by_role("combobox", name="Chosen runs")
+    links = 0
     for _ in range(60):
         page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('[data-testid=stSidebarNavLink]')"):
+            links += 1
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "it is seen"
         if field.evaluate("it => it === document.activeElement"):
             break
+    assert links == len(PAGES)
     box = field.locator("xpath=ancestor::*[@data-testid='stMultiSelect']")
     focused = box.screenshot()
     for _ in range(2):

@@ -132,6 +132,34 @@ def test_what_is_typed_is_kept_while_one_types(
     assert page.locator("[data-testid=stMain] textarea").first.input_value() == text
 
 
+@pytest.mark.parametrize(
+    ("place", "kind", "name"),
+    [(f"/prompts?prompt={NAMES[2]}", "prompt", NAMES[2]), ("/sweep?suite=greet&edit=yaml", "suite", "greet")],
+)
+def test_what_is_typed_before_a_tap_on_a_link_is_kept(
+    browser, address: str, project: Project, place: str, kind: DraftKind, name: str
+) -> None:
+    """And the tap leads where it should: what the field sends does not bring its page back."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000}, has_touch=True)
+    page = context.new_page()
+    page.set_default_timeout(MILLISECONDS)
+    area = place_on(page, address, place)
+    area.click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("# last word")
+    box = page.get_by_role("link", name="Runs", exact=True).bounding_box()
+    finger = context.new_cdp_session(page)
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [at]})
+    page.wait_for_timeout(150)  # as long as a finger stays
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.get_by_role("heading", name="Runs", exact=True).wait_for()
+    settled(page)
+    assert page.get_by_role("heading", name="Runs", exact=True).count() and "/runs" in page.url
+    wait_for(page, lambda: kept(project, kind, name).endswith("# last word"))
+    context.close()
+
+
 def test_the_name_of_a_new_suite_is_kept_while_one_types(page, address: str, project: Project) -> None:
     page.goto(f"{address}/sweep?suite=*")
     settled(page)

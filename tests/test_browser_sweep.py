@@ -52,7 +52,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
         "".join(f'{{"id": "p{i}", "who": "P{i}", "expected": "P{i}"}}\n' for i in range(12)),
     )
     write(tmp_path / "evals/greet.yaml", SUITE.format(model="house"))
-    slow = "models: {house: {engine: echo, options: {delay: 0.8}, limits: {concurrency: 1}}}\n"
+    slow = "models: {house: {engine: echo, options: {delay: 2}, limits: {concurrency: 1}}}\n"
     write(tmp_path / "workbench.yaml", slow)
     project = load_project(tmp_path)
     yield project

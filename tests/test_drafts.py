@@ -106,7 +106,7 @@ def test_a_prompts_draft_is_restored_and_discarded(project: Project) -> None:
     assert "restored" not in notes(app) and "Discard" in labels(app)
     for screen in ("prompts", "playground"):
         app = window(screen)
-        area = next(a for a in app.text_area if a.label.endswith("` hello `"))
+        area = next(a for a in app.text_area if a.label == "Text of hello")
         assert area.value == HELLO + " mine" and "A draft from 2" in notes(app) and "was restored" in notes(app)
     press(app, "Discard")
     app = window("prompts", prompt="hello")

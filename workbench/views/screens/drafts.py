@@ -109,7 +109,8 @@ def draft_area(project: Project, library: Library, name: str, height: int) -> Dr
         draft.text = st.session_state[key]
         _keep(project, draft)  # here, too: whoever leaves for another screen as he types has this page not drawn again
 
-    st.text_area(f"Text of {literal(name)}", key=key, height=height, on_change=written, label_visibility="collapsed")
+    label = f"Text of {f.one_line(name)}"  # collapsed, it is read aloud as it is, not as Markdown
+    st.text_area(label, key=key, height=height, on_change=written, label_visibility="collapsed")
     _keep(project, draft)
     tell(draft.copy, partial(forget_draft, project, name), partial(_take, draft))
     if library.text(name) != draft.was:

@@ -4,6 +4,9 @@ Streamlit has this for a field of one line (`st.text_input(live=PAUSE)`). A text
 is left and on Ctrl+Enter, so the page presses that key for whoever has paused; where a later Streamlit has other keys
 or names, it is as without: sent when the field is left.
 
+It presses the key, too, as soon as a finger or a mouse goes down elsewhere: a tap on a link would leave the page first,
+and what the field sends after it would bring the page back.
+
 A field's text may then be newer than what the app knows. So a field is never given the text that it has
 (`fill_field`): what is set is sent to the browser, and would come back over what was typed meanwhile.
 """
@@ -19,16 +22,22 @@ none of them: that key would submit the form."""
 SCRIPT = """<script>
 if (!window.workbenchTyped) {
   window.workbenchTyped = true
-  let pause
+  let pause, waiting
+  const send = () => {
+    clearTimeout(pause)
+    waiting?.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter", ctrlKey: true, bubbles: true}))
+    waiting = null
+  }
   const typed = event => {
     clearTimeout(pause)
-    const area = event.target
-    if (event.isComposing || !area.matches("[class*=st-key-draft-] textarea")) return
-    const enter = {key: "Enter", ctrlKey: true, bubbles: true}
-    pause = setTimeout(() => area.dispatchEvent(new KeyboardEvent("keydown", enter)), 800)
+    waiting = null
+    if (event.isComposing || !event.target.matches("[class*=st-key-draft-] textarea")) return
+    waiting = event.target
+    pause = setTimeout(send, 800)
   }
   document.addEventListener("input", typed)
   document.addEventListener("compositionend", typed)
+  document.addEventListener("pointerdown", send, true)
 }
 </script>"""
 """Constant; no text of anyone's goes into it. It waits while a method of input composes a letter."""

@@ -63,7 +63,7 @@ def call(root: Path, *arguments: str) -> int:
 
 
 ALL_BAD = ", ".join(f"c{i:02}" for i in range(CASES - BAD, CASES))
-TOLD = f"{BAD} scores could not be made or lack, most often ({BAD}): scorer 'it': "
+TOLD = f"{BAD} scores lack or could not be made, by 'it', most often ({BAD}): it: "
 NOTE = f"note: scorer 'it': {BAD} of {CASES} trials of p have no value, and count for nothing"
 
 
@@ -104,7 +104,7 @@ def test_every_report_says_so(project: Path, capsys) -> None:
         capsys.readouterr()
         assert call(project, "report", "latest", "--to", form, "--out", "-") == 0
         reports[form] = capsys.readouterr().out
-        assert f"{BAD} scores could not be made" in reports[form], form
+        assert f"{BAD} scores lack or could not be made" in reports[form], form
     gates = json.loads(reports["json"])["gates"]
     assert (gates["answer"], gates["problem"][: len(TOLD)]) == ("not enough data", TOLD)
     suite = Xml.fromstring(reports["junit"]).find("testsuite")
@@ -127,8 +127,8 @@ def test_scores_that_were_never_made_lack_too(project: Path, capsys) -> None:
         run = get_run(connection, "latest")
         assert lacking(connection, run).problem == ""
         other = lacking(connection, run, ["later"])
-    assert (other.unscored, other.failed, other.trials) == (CASES, 0, CASES)
-    assert other.problem == f"{CASES} scores could not be made or lack"
+    assert (other.unscored, other.failed, other.trials) == ({"later": CASES}, 0, CASES)
+    assert other.problem == f"{CASES} scores lack or could not be made, by 'later'"
     database.close()
 
 

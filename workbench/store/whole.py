@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -21,8 +21,8 @@ class Lacking:
     """Those that were to be asked."""
     failed: int
     """… of which have no answer."""
-    unscored: int
-    """Scores that could not be made, or never were; not those of a scorer that has nothing to say of an answer."""
+    unscored: Mapping[str, int]
+    """Scorer → how many scores could not be made, or never were: not those of which it has nothing to say."""
     allowed: float
     """How many of both the suite lets pass (`allow_failed`)."""
     failures: Counter[str]
@@ -37,15 +37,15 @@ class Lacking:
         if self.failed:
             parts.append(f"{self.failed:,} of {self.trials:,} trials have no answer{_most_often(self.failures)}")
         if self.unscored:
-            one = self.unscored == 1
-            what = "score could not be made or lacks" if one else "scores could not be made or lack"
-            parts.append(f"{self.unscored:,} {what}{_most_often(self.complaints)}")
+            count, by = sum(self.unscored.values()), ", ".join(map(repr, self.unscored))
+            lack = "score lacks or could not be made" if count == 1 else "scores lack or could not be made"
+            parts.append(f"{count:,} {lack}, by {by}{_most_often(self.complaints)}")
         return "; ".join(parts)
 
     @property
     def problem(self) -> str:
         """Why the run's numbers are not whole; empty where they are, or as whole as the suite asks."""
-        return self.told if self.failed + self.unscored > self.allowed else ""
+        return self.told if self.failed + sum(self.unscored.values()) > self.allowed else ""
 
 
 def lacking(connection: sa.Connection, run: Run, scorers: Sequence[str] = ()) -> Lacking:
@@ -68,11 +68,11 @@ def lacking(connection: sa.Connection, run: Run, scorers: Sequence[str] = ()) ->
     said = sa.select(s.scorer, s.reason, sa.func.count()).select_from(joined).where(counted, s.key == "")
     complaints: Counter[str] = Counter()
     for name, reason, count in connection.execute(said.group_by(s.scorer, s.reason)):
-        complaints[f"scorer '{name}': {reason}"] += count
+        complaints[f"{name}: {reason}"] += count
     return Lacking(
         trials,
         failures.total(),
-        sum(answers - count for count in made.values()),
+        {name: answers - count for name, count in made.items() if count < answers},
         float(run.header.get("allow_failed", 0)) * trials,
         failures,
         complaints,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
@@ -9,11 +10,14 @@ import signal
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 from test_hosted_faults import _newest, _started, _wait_until, answers, committed, killed_at, project, run
 
 from workbench.begin import RunOptions
+from workbench.cli.run import STOPPING, stop_on_signal
 from workbench.loopback import Latency, Script, serve
 from workbench.store.database import Database
 
@@ -116,3 +120,27 @@ def test_every_commit_is_synchronised(tmp_path: Path) -> None:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     database.close()
+
+
+def test_a_signal_in_the_midst_of_a_line_stops_the_run() -> None:
+    """A stream that is being written can't be written from a handler: Python refuses it as reentrant."""
+    said: list[bytes] = []
+
+    class Raw(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            said.append(bytes(data))
+            if len(said) == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return len(data)
+
+    console = Console(file=io.TextIOWrapper(io.BufferedWriter(Raw()), "utf-8", line_buffering=True), width=200)
+    with stop_on_signal(console) as stop:
+        console.out("0 of 10 trials")
+        until = time.monotonic() + 30
+        while STOPPING.encode() not in b"".join(said) and time.monotonic() < until:
+            time.sleep(0.01)
+    assert stop.is_set()
+    assert b"".join(said).decode().split("\n")[:2] == ["0 of 10 trials", STOPPING]

@@ -54,7 +54,7 @@ def rows(draw: st.DrawFn) -> TrialRow:
     )
 
 
-@given(given_rows=st.lists(rows(), min_size=1, max_size=3))
+@given(given_rows=st.lists(rows(), min_size=1, max_size=3, unique_by=lambda row: (row.case_id, row.repeat)))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 def test_what_is_written_is_read_back(tmp_path: Path, given_rows: list[TrialRow]) -> None:
     path = tmp_path / "log.json"

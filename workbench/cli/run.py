@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from types import FrameType
 from typing import Any
 
@@ -42,6 +42,7 @@ from workbench.views.live import LiveView
 from workbench.views.model import load_view
 
 COULD_NOT_FINISH, INTERRUPTED = 3, 130
+STOPPING = "stopping: what is under way is given back (Ctrl-C again: at once)"
 MOST_GRID = 20
 """Cases of the grid that stands at the end of a run."""
 
@@ -183,7 +184,7 @@ def _run(prepared: Prepared, database: Database, settings: Settings, errors: Con
     labels = {v.id: v.label for v in prepared.suite.variants}
     names = [spec.name for spec in prepared.suite.scorers]
     aside = sum(case.quarantined for case in prepared.suite.cases)
-    with _stop_on_signal(errors) as stop, LiveView(labels, names, errors, aside) as live:
+    with stop_on_signal(errors) as stop, LiveView(labels, names, errors, aside) as live:
         latest: list[Progress] = []
 
         def watch(progress: Progress) -> None:
@@ -210,7 +211,7 @@ def _resume_line(suite: Suite, run_id: str) -> str:
 
 
 @contextmanager
-def _stop_on_signal(errors: Console) -> Iterator[Event]:
+def stop_on_signal(errors: Console) -> Iterator[Event]:
     """An event that the first Ctrl-C (or SIGTERM) sets; a second one ends the program at once."""
     stop = Event()
 
@@ -218,7 +219,8 @@ def _stop_on_signal(errors: Console) -> Iterator[Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        errors.print("stopping: what is under way is given back (Ctrl-C again: at once)", highlight=False)
+        # Not from here: the signal may have come in the midst of a line to the same stream.
+        Thread(target=errors.print, args=(STOPPING,), kwargs={"highlight": False}, daemon=True).start()
 
     old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -124,7 +124,7 @@ def parse_yaml(text: str, shown: str) -> Located:
         if loader is not None:
             loader.dispose()
     if data is None:
-        raise SuiteError("is empty", shown)
+        raise SuiteError("is empty; write keys with their values into it, or delete it", shown)
     if not isinstance(data, dict):
         raise SuiteError("must be a mapping (key: value)", shown, lines.get(()))
     return Located(data, lines, text, shown)

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from doubles.browser import chromium, served
+from doubles.browser import chromium, served, settled
 
 from workbench.api import run_suite
 from workbench.define.drafts import DraftKind, kept_draft
@@ -64,15 +64,6 @@ def page(browser):
     found.set_default_timeout(MILLISECONDS)
     yield found
     found.close()
-
-
-def settled(page) -> None:
-    """Until the script has run to its end, and all that it shows is there."""
-    page.wait_for_selector("[data-testid=stHeading], [data-testid=stAlert]")
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
-        " && !document.querySelector('[data-stale=true], [data-testid=stSkeleton]')"
-    )
 
 
 def wait_for(page, what: Callable[[], object]) -> None:

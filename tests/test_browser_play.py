@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from doubles.browser import chromium, served
+from doubles.browser import chromium, served, settled
 
 from workbench.define.project import load_project
 from workbench.store.database import Database
@@ -34,14 +34,6 @@ def workbench(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def button(page, name: str):
     return page.get_by_role("button", name=name, exact=True)
-
-
-def settled(page) -> None:
-    """Until the script has run to its end and what it left out is gone from the page."""
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
-        " && !document.querySelector('[data-stale=true]')"
-    )
 
 
 def tries(root: Path) -> list:

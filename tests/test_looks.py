@@ -21,6 +21,7 @@ import pytest
 from doubles.browser import chromium, served
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_stopping import SUITE
 
 from workbench.begin import RunOptions
 from workbench.cli import main
@@ -42,15 +43,6 @@ from workbench.store import runs
 from workbench.store.database import Database
 from workbench.views.looks import look_line, run_looks
 
-SUITE = """
-name: s
-prompts: [a, b, c]
-models: [house]
-params: {max_tokens: 5}
-block: 10
-cases: data.jsonl
-scorers: [contains]
-"""
 NOISE = "'^A .*[0-8]$': 'yes', '^B .*[0-2]$': 'yes', '^C .*[1-9]$': 'yes'"
 """b is worse than a; a and c fail where the other does not."""
 CASES = 120

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -88,6 +89,12 @@ def named_first(message: str, names: Iterable[str]) -> list[str]:
     """Those of the names that a message holds as words, in the order in which it does."""
     found = ((re.search(rf"\b{re.escape(name)}\b", message), name) for name in names if name)
     return [name for _, name in sorted((place.start(), name) for place, name in found if place)]
+
+
+def most_often(messages: Counter[str]) -> str:
+    """The commonest of some messages, and how often it came; there must be one."""
+    message, count = messages.most_common(1)[0]
+    return f"most often ({count:,}): {message}"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from workbench.define.files import state_folder
 from workbench.errors import UseError
 from workbench.records import content_id
 
@@ -53,14 +54,7 @@ def index_key(identity: str, passages: Iterable[tuple[str, str]]) -> str:
 def index_folder(root: Path) -> Path:
     """The folder of a project's indexes, made where it is not there. Raises UseError where it is reached by a link
     or can't be made."""
-    folder = _place(root)
-    if folder.resolve() != folder:
-        raise UseError(f"{folder} is reached by a link; put a folder there")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UseError(f"{folder} can't be made: {error.strerror}") from error
-    return folder
+    return state_folder(root, "index")
 
 
 @contextmanager
@@ -75,7 +69,7 @@ def in_use(root: Path) -> Iterator[None]:
 def not_in_use(root: Path) -> Iterator[list[Index] | None]:
     """All indexes of a project, and what unfinished ones left behind: none is used or made until the end of the block.
     None where some are in use now."""
-    folder = _place(root)
+    folder = root.resolve() / ".workbench" / "index"
     if folder.resolve() != folder or not folder.is_dir():
         yield []
         return
@@ -126,10 +120,6 @@ def nearest(folder: Path, queries: Vectors, count: int, most: int) -> Iterator[R
         for query in queries:
             found = collection.query(query_embeddings=query[None], n_results=wanted, include=["distances"])
             yield [(int(i), 1 - d) for i, d in zip(found["ids"][0], found["distances"][0], strict=True)]
-
-
-def _place(root: Path) -> Path:
-    return root.resolve() / ".workbench" / "index"
 
 
 def _lock(folder: Path) -> IO[str]:

@@ -27,6 +27,7 @@ from typing import IO, Literal
 
 import psutil
 
+from workbench.define.files import state_folder
 from workbench.define.project import Project
 from workbench.define.suite import find_suite
 from workbench.errors import UseError
@@ -187,16 +188,7 @@ def _started(project: Project, folder: Path, job: Job, store: str | None) -> Job
 
 
 def _folder(project: Project, make: bool = True) -> Path:
-    """`.workbench/jobs`; raises UseError where it is reached by a link or can't be made."""
-    folder = project.root.resolve() / ".workbench" / "jobs"
-    if folder.resolve() != folder:
-        raise UseError(f"{folder} is reached by a link; put a folder there")
-    try:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UseError(f"{folder} can't be made: {error.strerror}") from error
-    return folder
+    return state_folder(project.root, "jobs", make)
 
 
 @contextmanager

@@ -35,6 +35,15 @@ def chromium() -> Iterator[object]:
         found.close()
 
 
+def settled(page) -> None:
+    """Until the script has run to its end, all that it shows is there, and what it left out is gone."""
+    page.wait_for_selector("[data-testid=stHeading], [data-testid=stAlert]")
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
+        " && !document.querySelector('[data-stale=true], [data-testid=stSkeleton]')"
+    )
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

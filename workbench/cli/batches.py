@@ -15,7 +15,7 @@ from workbench.cli.judge import judging_lines
 from workbench.cli.session import Session, emit
 from workbench.collect import Collected, Scoring, collect_batches
 from workbench.define.suite import at_scorers, load_scorers
-from workbench.errors import UseError, WorkbenchError
+from workbench.errors import UseError, WorkbenchError, most_often
 from workbench.judging import split_scorers
 from workbench.prepare import Prepared
 from workbench.registry import SCORERS
@@ -190,10 +190,8 @@ def _tell(done: Collected, as_json: bool) -> int:
     if done.tracing:
         lines.append(one_line(done.tracing))
     if done.unscored:
-        message, count = done.unscored.most_common(1)[0]
-        lines.append(
-            f"{plural(done.unscored.total(), 'score')} could not be made; most often ({count}): {one_line(message)}"
-        )
+        count = plural(done.unscored.total(), "score")
+        lines.append(f"{count} could not be made; {one_line(most_often(done.unscored))}")
     for line in lines:
         click.echo(line, err=True)
     if as_json:

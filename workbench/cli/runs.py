@@ -13,7 +13,7 @@ from rich.console import Console
 from workbench.cli.join import join
 from workbench.cli.session import Session, emit
 from workbench.define.suite import at_scorers, load_scorers
-from workbench.errors import UnknownName, UseError
+from workbench.errors import UnknownName, UseError, most_often
 from workbench.registry import SCORERS
 from workbench.store import runs as stored
 from workbench.views import tables
@@ -153,8 +153,7 @@ def score(session: Session, run: str, scorers: tuple[str, ...], as_json: bool) -
         click.echo(line, err=True)
     unscored = done.unscored + judging.unscored
     if unscored:
-        message, count = unscored.most_common(1)[0]
-        click.echo(f"{unscored.total()} could not be made; most often ({count}): {one_line(message)}", err=True)
+        click.echo(f"{unscored.total()} could not be made; {one_line(most_often(unscored))}", err=True)
     if judging.stopped_by:
         click.echo(f"stopped before a limit: {judging.stopped_by}", err=True)
     return COULD_NOT_FINISH if unscored or judging.stopped_by else 0

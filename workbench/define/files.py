@@ -21,6 +21,20 @@ def own_file(project: Project, relative: str | Path) -> Path:
     return path
 
 
+def state_folder(root: Path, name: str, make: bool = True) -> Path:
+    """The folder `.workbench/NAME` of a project, made where it is not there, unless `make` is False. Raises UseError
+    where it is reached by a link or can't be made."""
+    folder = root.resolve() / ".workbench" / name
+    if folder.resolve() != folder:
+        raise UseError(f"{folder} is reached by a link; put a folder there")
+    try:
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UseError(f"{folder} can't be made: {error.strerror}") from error
+    return folder
+
+
 def replace_text(path: Path, text: str) -> None:
     """Gives a file its new text in one step; raises UseError where it can't be written."""
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from workbench.errors import most_often
 from workbench.records import Run
 from workbench.store import database as db
 from workbench.store.runs import is_counted, planned_trials
@@ -35,11 +36,12 @@ class Lacking:
         """A line on it; empty where nothing lacks."""
         parts = []
         if self.failed:
-            parts.append(f"{self.failed:,} of {self.trials:,} trials have no answer{_most_often(self.failures)}")
+            parts.append(f"{self.failed:,} of {self.trials:,} trials have no answer, {most_often(self.failures)}")
         if self.unscored:
             count, by = sum(self.unscored.values()), ", ".join(map(repr, self.unscored))
             lack = "score lacks or could not be made" if count == 1 else "scores lack or could not be made"
-            parts.append(f"{count:,} {lack}, by {by}{_most_often(self.complaints)}")
+            said = f", {most_often(self.complaints)}" if self.complaints else ""
+            parts.append(f"{count:,} {lack}, by {by}{said}")
         return "; ".join(parts)
 
     @property
@@ -84,10 +86,3 @@ def incomplete(run: Run) -> str:
     if run.status == "complete":
         return ""
     return f"run {run.id} is {run.status}; go on with: workbench run {run.header.get('path')} --resume {run.id}"
-
-
-def _most_often(messages: Counter[str]) -> str:
-    if not messages:
-        return ""
-    message, count = messages.most_common(1)[0]
-    return f", most often ({count:,}): {message}"

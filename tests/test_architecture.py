@@ -29,7 +29,7 @@ RIGHTS = {  # place: what it may import, beside itself and what is open to all
     "registry": set(),
     "models": {"registry", "engines.base", "run"},
     "scoring": {*STAGES},
-    "indexes": set(),
+    "indexes": {"define.files"},
     "retrieval": {*STAGES, "asking", "flight", "indexes", "tracing"},
     "flight": {*STAGES},
     "tracing": {"engines.base"},

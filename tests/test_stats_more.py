@@ -27,6 +27,7 @@ from test_stats_simulation import at_most
 from test_stats_simulation import columns as simulated
 
 from workbench.errors import UseError
+from workbench.stats import effect
 from workbench.stats.bootstrap import paired_bootstrap, two_level_bootstrap
 from workbench.stats.bounds import lower_bound, upper_bound
 from workbench.stats.effect import effect_size, equivalent, non_inferior, tost_p
@@ -107,6 +108,30 @@ def test_effect_sizes_at_their_ends(pair, d, odds, ends) -> None:
     assert found.d == (d if d is None else pytest.approx(d, abs=0.3))
     assert found.odds == odds
     assert found.odds_interval == (ends if ends is None else pytest.approx(ends, abs=0.01))
+
+
+@pytest.mark.parametrize("cases", [8, 40, 400])
+@pytest.mark.parametrize("shift", [1e3, -1e3, 1e6, 1e10])
+def test_the_effect_of_differences_that_hardly_vary(cases, shift) -> None:
+    """Where t is huge its normal part is nothing beside it, and d over its shift is the root of a χ²/ν. The series
+    of scipy would take hours here."""
+    noise = np.linspace(-1, 1, cases)
+    noise /= noise.std(ddof=1)
+    pair = paired_numbers(list(shift + noise), [0.0] * cases)
+    found = effect_size(pair)
+    assert found.d == pytest.approx(shift, rel=1e-4)
+    ends = scipy.stats.chi2.ppf([0.025, 0.975], cases - 1) / (cases - 1)
+    low, high = found.d_interval
+    assert low < found.d < high
+    assert sorted([abs(low), abs(high)]) == pytest.approx(list(abs(shift) * ends**0.5), rel=1e-4)
+
+
+@pytest.mark.parametrize("cases", [2, 8, 40, 400, 10_000])
+def test_the_two_ways_to_the_effects_interval_meet(cases, monkeypatch) -> None:
+    d = 999 / cases**0.5
+    near = effect._noncentral(d, cases, 0.05)
+    monkeypatch.setattr(effect, "FAR", 998.0)
+    assert effect._noncentral(d, cases, 0.05) == pytest.approx(near, rel=5e-4)
 
 
 def test_equivalence_agrees_with_statsmodels() -> None:

@@ -17,7 +17,7 @@ from doubles.asking import user
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import batch
+from workbench.batches import submit
 from workbench.cli import batches as cli_batches
 from workbench.cli import main
 from workbench.define.project import load_project
@@ -60,7 +60,7 @@ IN_BATCH = ", batch: {input: 0.5, output: 1}"
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limiter, "BACKOFF", 0.02)
-    monkeypatch.setattr(batch, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(submit, "PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(cli_batches, "WAIT_SECONDS", (0.05, 0.1))
 
 

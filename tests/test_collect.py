@@ -8,7 +8,7 @@ import pytest
 from test_batch import command, project, stored
 from test_batch_kills import DIED, killed
 
-from workbench import batch
+from workbench.batches import submit
 from workbench.cli import batches as cli_batches
 from workbench.engines.openai import limiter
 from workbench.loopback import Script, Server, serve
@@ -21,7 +21,7 @@ CASES = 4
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limiter, "BACKOFF", 0.02)
-    monkeypatch.setattr(batch, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(submit, "PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(cli_batches, "WAIT_SECONDS", (0.05, 0.1))
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from workbench import calibrate as module
-from workbench.calibrate import BAR, Wanted, calibrate, licence_state, short_of, write_licence
 from workbench.cli import main
 from workbench.errors import DataError, UseError
-from workbench.labelling import Sample, draw, read_labels, write_labels
+from workbench.judges import calibrate as module
+from workbench.judges.calibrate import BAR, Wanted, calibrate, licence_state, short_of, write_licence
+from workbench.judges.labelling import Sample, draw, read_labels, write_labels
 from workbench.store.database import Database
 
 RUBRIC = """---

@@ -12,8 +12,8 @@ import pytest
 from test_judge_calibration import PAIR, RUBRIC
 
 from workbench.cli import main
-from workbench.estimates import people_estimates
-from workbench.labelling import Sample, draw, write_labels
+from workbench.judges.estimates import people_estimates
+from workbench.judges.labelling import Sample, draw, write_labels
 from workbench.loopback import Script, serve
 from workbench.records import Json
 from workbench.stats.gates import Claim, decide

@@ -12,7 +12,7 @@ from workbench.cli import main
 from workbench.define.gates import Gate
 from workbench.engines.echo import EchoEngine
 from workbench.evaluate import run_suite
-from workbench.foresight import SHOWN, answers_to_time
+from workbench.gates.foresight import SHOWN, answers_to_time
 from workbench.prepare import plan_suite
 from workbench.records import Output
 from workbench.store import runs

@@ -23,7 +23,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import indexes, retrieval
 from workbench.asking import Judging
 from workbench.begin import RunOptions
 from workbench.cli import main
@@ -38,6 +37,7 @@ from workbench.loopback import Fault, Script, Server, serve
 from workbench.prepare import plan_suite, prepare_suite
 from workbench.records import Case, Output
 from workbench.registry import SCORERS
+from workbench.retrieval import indexes, lookup
 from workbench.scorers.base import Answered
 from workbench.scorers.retrieved import Grounded, Ndcg, RecallAtK, ReciprocalRank
 from workbench.store import runs
@@ -142,22 +142,22 @@ def test_no_word_is_lost_and_each_passage_goes_forward(words: list[str], most: i
 
 def test_bm25_by_hand() -> None:
     """N = 3, n = 2, mean length 2: idf = ln(1 + 1.5/2.5); the second has tf 2 and length 3."""
-    (ranked,) = retrieval.rank_by_words(["a b", "A a c", "d"], ["a x"])
+    (ranked,) = lookup.rank_by_words(["a b", "A a c", "d"], ["a x"])
     idf = math.log(1.6)
     assert dict(ranked) == pytest.approx({0: idf * 2.2 / 2.2, 1: idf * 2 * 2.2 / (2 + 1.2 * (0.25 + 0.75 * 1.5))})
-    (chinese,) = retrieval.rank_by_words(["猫在睡觉", "狗在叫"], ["猫"])
+    (chinese,) = lookup.rank_by_words(["猫在睡觉", "狗在叫"], ["猫"])
     assert [i for i, _ in chinese] == [0]
 
 
 def brute_force(vectors: np.ndarray, query: np.ndarray, k: int) -> list[int]:
     cosines = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
-    return sorted(range(len(vectors)), key=lambda i: (-round(float(cosines[i]), retrieval.DIGITS), str(i)))[:k]
+    return sorted(range(len(vectors)), key=lambda i: (-round(float(cosines[i]), lookup.DIGITS), str(i)))[:k]
 
 
 def nearest(folder: Path, vectors: np.ndarray, queries: np.ndarray, k: int) -> Iterator[list[int]]:
     indexes.make_index(folder, vectors)
     for ranked in indexes.nearest(folder, queries, len(vectors), k):
-        best = sorted(ranked, key=lambda pair: (-round(pair[1], retrieval.DIGITS), str(pair[0])))
+        best = sorted(ranked, key=lambda pair: (-round(pair[1], lookup.DIGITS), str(pair[0])))
         yield [i for i, _ in best[:k]]
 
 
@@ -637,7 +637,7 @@ def test_no_index_goes_that_a_run_of_another_process_uses(
 
 
 def test_without_chroma_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "find_spec", lambda name: None)
+    monkeypatch.setattr(lookup, "find_spec", lambda name: None)
     ready(make(tmp_path))
     with pytest.raises(UseError, match=r"needs chromadb; install it with: pip install 'prompt-workbench\[retrieval\]'"):
         ready(make(tmp_path, {"search": "maker"}))

@@ -5,38 +5,31 @@ The map, in the order in which the data flows; folders are the stages, files bes
     api.py           the workbench from Python, a call a purpose
     authoring.py     prompts, cases and suites written for people, as they would write them
     asking.py        requests of scorers that ask models: looked up, asked, kept, counted
-    batch.py         runs whose answers come later: submitted now, collected another day
     begin.py         a run's header and plan, written before anything is asked
-    bless.py         a stored run becomes a baseline
-    calibrate.py     how a judge agrees with people; its licence
     checks.py        what checking a model found, kept for this machine
     cli/             a command parses, calls one function, prints
-    collect.py       what batches have answered: fetched, kept, scored
     errors.py        every error a user can meet
-    estimates.py     what people would say, from a judge's scores and some labels
     evaluate.py      the whole path on one page
     flight.py        requests on their way: lined up, asked within budgets, committed
-    foresight.py     what gates can't show with so many cases, said before a run
-    gate.py          a stored run held against bounds, its reference or a baseline
-    indexes.py       vectors of documents in files: made, searched, removed
     jobs.py          runs in processes of their own: start, wait for a turn, stop
-    judging.py       scores by scorers that ask models, while a run goes or later
-    labelling.py     outputs drawn for people to judge, and their labels
     models.py        aliases to open models; what is known of each
     play.py          the playground: what is on screen, asked while one looks
     prepare.py       a suite made ready: models and scorers opened, checked, planned
     pytest_plugin.py suites as pytest items, bounds in tests
     records.py       the plain records that the stages speak
     registry.py      one shape for every extension point
-    retrieval.py     passages looked up for each case, by words or by embeddings
     scoring.py       outputs to scores, while a run goes or later
     stopping.py      whether there is a next block: until settled, races
     tracing.py       spans for OpenTelemetry, where its variables ask for them
     upkeep.py        a store taken in, and looked through
+    batches/         runs whose answers come later: submitted now, collected another day
     define/          what is asked        prompts, suites, cases, sweeps
     engines/         who answers          echo, llama.cpp in process, any OpenAI-compatible address
+    gates/           a stored run held against bounds, its reference or a baseline
     interop/         files of other tools, read and written
+    judges/          scores by models, held against people's labels
     loopback/        a server that speaks like OpenAI's, for tests and trials
+    retrieval/       passages looked up for each case, by words or by embeddings
     run/             trials to outputs    plan, reuse, send
     scorers/         outputs to scores
     stats/           scores to claims     means, intervals, paired differences

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import evaluate, gate
+from workbench import evaluate
 from workbench.begin import RunOptions
 from workbench.define import changed, suite
 from workbench.define.baseline import baseline_for
@@ -26,6 +26,7 @@ from workbench.define.project import Project, find_root, load_project
 from workbench.define.suite import Overrides
 from workbench.errors import UseError
 from workbench.evaluate import Progress
+from workbench.gates import check
 from workbench.interop.frames import load_runs
 from workbench.prepare import prepare_suite
 from workbench.records import Suite
@@ -148,7 +149,7 @@ def check_gates(run: str, project: Where = None, gates: Sequence[Gate] | None = 
             raise UseError(f"suite '{found.suite}' has no gates; add some, such as {{scorer: NAME, at_least: 0.8}}")
         shown = str(found.header.get("path") or "")
         baseline = baseline_for(place, found.suite, wanted)
-        return gate.check_gates(connection, found, wanted, baseline, place.root, shown)
+        return check.check_gates(connection, found, wanted, baseline, place.root, shown)
 
 
 def verdict_lines(report: GateReport) -> list[str]:

@@ -12,10 +12,10 @@ from threading import Event
 from workbench.asking import Judging
 from workbench.errors import SuiteError, UseError
 from workbench.flight import Room
-from workbench.judging import described
+from workbench.judges.judging import described
 from workbench.prepare import Prepared, budgets
 from workbench.records import Json, content_id
-from workbench.retrieval import find_passages, using_indexes
+from workbench.retrieval.lookup import find_passages, using_indexes
 from workbench.run.provenance import provenance
 from workbench.run.reuse import newest_wanted
 from workbench.store import batches, recording, runs
@@ -34,7 +34,7 @@ class RunOptions:
     seed: int | None = None
     """The run seed, in place of the suite's and of a drawn one."""
     batch: bool = False
-    """Ask in batches (`workbench.batch`)."""
+    """Ask in batches (`workbench.batches.submit`)."""
 
 
 @dataclass(frozen=True, slots=True)

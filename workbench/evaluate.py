@@ -17,8 +17,8 @@ from workbench.asking import Judging
 from workbench.begin import Begun, RunOptions, begin
 from workbench.engines.base import Limited
 from workbench.flight import AHEAD, Arrived, Flight, Room, raise_first_error
-from workbench.foresight import SHOWN
-from workbench.judging import RunJudging, compared_with
+from workbench.gates.foresight import SHOWN
+from workbench.judges.judging import RunJudging, compared_with
 from workbench.prepare import Prepared, budgets, known_answers
 from workbench.records import EMPTY, Json, Output, Request, Score, Trial
 from workbench.run.plan import Planned

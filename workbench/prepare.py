@@ -19,11 +19,11 @@ from workbench.define.sweep import blocks
 from workbench.define.template import render_value
 from workbench.engines.base import Engine, check_known
 from workbench.errors import SuiteError, UseError
-from workbench.foresight import SHOWN, answers_to_time
-from workbench.judging import check_askable, compared_with, most_requests, split_scorers
+from workbench.gates.foresight import SHOWN, answers_to_time
+from workbench.judges.judging import check_askable, compared_with, most_requests, split_scorers
 from workbench.models import open_models, with_price
 from workbench.records import EMPTY, Case, Json, Message, Request, Suite, Trial, Variant, canonical
-from workbench.retrieval import Found, check_models, find_by_words, find_known, with_passages
+from workbench.retrieval.lookup import Found, check_models, find_by_words, find_known, with_passages
 from workbench.run.budget import Budget, Use, worst_use
 from workbench.run.plan import Asked, Planned, check_capabilities, plan_block
 from workbench.run.reuse import newest_wanted

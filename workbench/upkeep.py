@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.errors import FileError
-from workbench.indexes import Index, not_in_use, remove
 from workbench.records import Json, content_id
+from workbench.retrieval.indexes import Index, not_in_use, remove
 from workbench.run.plan import derived_seed
 from workbench.store.check import Finding, check_store, run_seeds
 from workbench.store.database import Database

@@ -34,7 +34,7 @@ def bless(session: Session, run: str, variant: str | None, again: bool, message:
 
     The best of many looks better than it is. So one of several variants is blessed only with --again.
     """
-    from workbench.bless import make_baseline, refuse_picked
+    from workbench.gates.bless import make_baseline, refuse_picked
     from workbench.store import runs as stored
     from workbench.views.model import find_variant
 
@@ -89,7 +89,7 @@ def show(session: Session, suite: str, baseline_file: Path | None, as_json: bool
 def diff(session: Session, run: str, baseline_file: Path | None, as_json: bool) -> None:
     """Show what RUN (default: the latest) changes against its suite's baseline: prompts, models, cases, scores."""
     from workbench.define.gates import Gate
-    from workbench.gate import case_changes, check_gates
+    from workbench.gates.check import case_changes, check_gates
     from workbench.store import runs as stored
     from workbench.views.gates import numbers
     from workbench.views.plain import json_text, plain
@@ -121,7 +121,7 @@ def diff(session: Session, run: str, baseline_file: Path | None, as_json: bool) 
 
 
 def _blessed(session: Session, suite: str, given: Path | None) -> Baseline:
-    from workbench.gate import missing_baseline
+    from workbench.gates.check import missing_baseline
 
     found = find_baseline(session.project, suite, given)
     if found is None:

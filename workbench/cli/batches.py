@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 import click
 
 from workbench.asking import Desk
-from workbench.batch import Submitted, cancel_batches, show_batches, submit_batches
+from workbench.batches.collect import Collected, Scoring, collect_batches
+from workbench.batches.submit import Submitted, cancel_batches, show_batches, submit_batches
 from workbench.begin import RunOptions
 from workbench.cli.judge import judging_lines
 from workbench.cli.session import Session, emit
-from workbench.collect import Collected, Scoring, collect_batches
 from workbench.define.suite import at_scorers, load_scorers
 from workbench.errors import UseError, WorkbenchError, most_often
-from workbench.judging import split_scorers
+from workbench.judges.judging import split_scorers
 from workbench.prepare import Prepared
 from workbench.registry import SCORERS
 from workbench.scoring import build_scorers

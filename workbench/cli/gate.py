@@ -81,7 +81,7 @@ def judge(
     session: Session, connection: Any, run: Run, gates: Sequence[Mapping[str, Any]], baseline_file: Path | None = None
 ) -> Judged:
     """Raises UseError for a suite without gates, and what `check_gates` raises."""
-    from workbench.gate import check_gates
+    from workbench.gates.check import check_gates
 
     if not gates:
         raise UseError(f"suite '{run.suite}' has no gates; add some, such as gates: [{{scorer: NAME, at_least: 0.8}}]")
@@ -96,8 +96,8 @@ def before_run(session: Session, suite: Suite, gated: bool, baseline_file: Path 
 
     Where the run is to be judged (`gated`), raises SuiteError for what would keep it from it: no gates, or no
     baseline where one is needed."""
-    from workbench.foresight import notes_before
-    from workbench.gate import missing_baseline
+    from workbench.gates.check import missing_baseline
+    from workbench.gates.foresight import notes_before
 
     gates = [Gate.from_json(gate) for gate in suite.gates]
     if not gates:

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from workbench.asking import Judging
-from workbench.calibrate import (
+from workbench.cli.session import Session, emit
+from workbench.define.yamlfile import parse_value
+from workbench.judges.calibrate import (
     DAYS,
     Wanted,
     calibrate,
@@ -19,10 +21,8 @@ from workbench.calibrate import (
     state_now,
     write_licence,
 )
-from workbench.cli.session import Session, emit
-from workbench.define.yamlfile import parse_value
-from workbench.estimates import people_estimates
-from workbench.labelling import Sample, draw, write_labels
+from workbench.judges.estimates import people_estimates
+from workbench.judges.labelling import Sample, draw, write_labels
 from workbench.records import Json
 from workbench.store import runs as stored
 from workbench.store.database import Database

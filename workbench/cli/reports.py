@@ -125,7 +125,7 @@ def _from_workspace(root: Path, path: str | None) -> str | None:
 
 def _changes(session: Session, connection: Any, view: RunView, baseline: Baseline) -> list[PromptChange]:
     """The prompts whose revision is not the baseline's, each once."""
-    from workbench.gate import counterpart
+    from workbench.gates.check import counterpart
 
     found: dict[tuple[str, str], PromptChange] = {}
     for variant in view.variants:
@@ -156,7 +156,7 @@ def _text(session: Session, connection: Any, name: str, revision: str) -> Prompt
 
 def _failures(connection: Any, view: RunView, baseline: Baseline) -> Sequence[NewFailure]:
     """The cases that were right in the baseline and are not now, the worst with their texts."""
-    from workbench.gate import case_changes
+    from workbench.gates.check import case_changes
 
     lost = [c for c in case_changes(connection, view.run, baseline) if c.after < c.before and c.before == 1]
     failures = []

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from workbench.batch import plan_batches
+from workbench.batches.submit import plan_batches
 from workbench.begin import RunOptions
 from workbench.cli.batches import submit
 from workbench.cli.gate import after_run, baseline_option, before_run, in_doubt_option, told

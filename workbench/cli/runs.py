@@ -129,7 +129,7 @@ def score(session: Session, run: str, scorers: tuple[str, ...], as_json: bool) -
     """
     from workbench.asking import Desk, project_budget
     from workbench.cli.judge import judging_lines, unlicensed
-    from workbench.judging import judge_stored, split_scorers
+    from workbench.judges.judging import judge_stored, split_scorers
     from workbench.scoring import Scorers, build_scorers, score_run
 
     database, root = session.database(), session.project.root

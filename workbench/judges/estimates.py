@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from workbench.define.baseline import Baseline, BaselineVariant
-from workbench.judging import find_reference
-from workbench.labelling import Labelled, frame_of, label_files, read_labels
+from workbench.judges.judging import find_reference
+from workbench.judges.labelling import Labelled, frame_of, label_files, read_labels
 from workbench.records import EMPTY, Json, Run
 from workbench.stats.ppi import FEWEST_LABELS, PeopleSample, PredictionPowered
 from workbench.stats.ppi_units import FEWEST_UNITS, MOST_UNEVEN, People, PeopleUnits, UnitLabels

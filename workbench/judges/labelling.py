@@ -17,7 +17,7 @@ from typing import Any
 
 from workbench.define.files import replace_text
 from workbench.errors import DataError, UseError
-from workbench.judging import find_reference
+from workbench.judges.judging import find_reference
 from workbench.records import Case, Json, Run, content_id
 from workbench.scorers.base import MOST_VALUE
 from workbench.scorers.judge import SIDES

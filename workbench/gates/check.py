@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from workbench.calibrate import licence_state
 from workbench.define.baseline import Baseline, BaselineVariant, place, short_key
 from workbench.define.gates import Gate
 from workbench.define.shards import narrowed, refuse_shard
 from workbench.errors import SuiteError
-from workbench.estimates import Labels, Other, people_would_say, read_drawn
+from workbench.judges.calibrate import licence_state
+from workbench.judges.estimates import Labels, Other, people_would_say, read_drawn
 from workbench.records import Run, ScoreColumns
 from workbench.stats.distributions import z_upper
 from workbench.stats.gates import (

@@ -21,7 +21,7 @@ from workbench.asking import Ask, Asker, Desk, Judging, project_budget
 from workbench.define.files import replace_text
 from workbench.errors import DataError, ScorerError, UseError, WorkbenchError
 from workbench.flight import Room
-from workbench.labelling import Labelled, inside, read_labels
+from workbench.judges.labelling import Labelled, inside, read_labels
 from workbench.records import EMPTY, Json, Output, ScorerSpec
 from workbench.run.send import Dispatcher
 from workbench.scorers.base import Answered

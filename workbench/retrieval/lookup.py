@@ -25,8 +25,8 @@ from workbench.define.template import render_value
 from workbench.engines.base import Engine
 from workbench.errors import DataError, EngineError, SuiteError, WorkbenchError
 from workbench.flight import Room
-from workbench.indexes import Ranked, Vectors, in_use, index_folder, index_key, make_index, nearest
 from workbench.records import Case, Json, Message, Request, Suite
+from workbench.retrieval.indexes import Ranked, Vectors, in_use, index_folder, index_key, make_index, nearest
 from workbench.run.plan import Asked, identified
 from workbench.run.send import Dispatcher
 from workbench.scorers.semantic import EMBEDDING

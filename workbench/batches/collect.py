@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from workbench.asking import Desk, Judging, run_budgets
-from workbench.batch import FindModel, find_batch, hosted, note, put_down
+from workbench.batches.submit import FindModel, find_batch, hosted, note, put_down
 from workbench.engines.base import BatchHost, BatchState, Engine
 from workbench.errors import WorkbenchError
-from workbench.judging import judge_stored
+from workbench.judges.judging import judge_stored
 from workbench.records import EMPTY, Json, Model, Output
 from workbench.scoring import Scorers, score_run
 from workbench.store import batches, recording, runs

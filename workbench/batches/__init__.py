@@ -1,0 +1,1 @@
+"""Runs whose answers come later: submitted now, collected another day."""

@@ -1,0 +1,1 @@
+"""Claims to exit codes: a stored run held against bounds, its reference or a baseline."""

@@ -1,0 +1,1 @@
+"""Who judges in people's place: scores by models, held against people's labels, and what people would say."""

@@ -1,0 +1,1 @@
+"""Passages looked up for each case, by words or by embeddings."""

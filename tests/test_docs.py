@@ -106,7 +106,20 @@ def test_linked_files_exist() -> None:
         assert (ROOT / target).exists(), target
 
 
-PAGES = ["ci", "hosted", "import", "iterate", "judges", "local", "models", "pytest", "python", "retrieval", "store"]
+PAGES = [
+    "ci",
+    "finetune",
+    "hosted",
+    "import",
+    "iterate",
+    "judges",
+    "local",
+    "models",
+    "pytest",
+    "python",
+    "retrieval",
+    "store",
+]
 """Pages whose blocks run one after the other, in a project that `workbench init` made."""
 FENCE = re.compile(
     r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<language>\w+)(?: title=\"(?P<file>[^\"]+)\")?\n(?P<text>.*?)^```",

@@ -34,6 +34,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     scorers/         outputs to scores
     stats/           scores to claims     means, intervals, paired differences
     store/           keeps runs           SQLite by default
+    training/        answers worth learning from, as examples; cases that are held out
     views/           what people read     terminal, files, screens
 """
 

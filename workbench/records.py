@@ -156,6 +156,8 @@ class Model:
     limits: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
     places: Mapping[str, tuple[str, int | None]] = field(default_factory=lambda: EMPTY, compare=False)
     """File and line of each setting, and of the alias under ''; empty for a model that stands in no file."""
+    trained_on: tuple[str, ...] = ()
+    """Files of `workbench export training`: the cases that it was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,9 +304,8 @@ class Suite:
     cases: tuple[Case, ...]
     scorers: tuple[ScorerSpec, ...]
     prompts: Mapping[str, Prompt]
-    """By revision."""
     models: Mapping[str, Model]
-    """By alias."""
+    """Prompts by revision, models by alias."""
     expected_field: str | None = None
     """The field of the rows that the suite names as the expected answer; an input, too."""
     repeats: int = 1
@@ -349,7 +350,6 @@ class Run:
     """ISO 8601 in UTC."""
     ended: str | None
     planned: int
-    """How many trials the run has."""
     answered: int
     failed: int
     header: Mapping[str, Json]

@@ -42,7 +42,7 @@ COMMANDS = {
     "scorers": ("workbench.cli.scorers:scorers", "The scorers that a suite can name."),
     "schema": ("workbench.cli.project:schema", "Print the JSON Schema of a suite, of workbench.yaml or of a report."),
     "import": ("workbench.cli.importing:import_", "Prompts, suites and results of other tools: promptfoo, Inspect, …"),
-    "export": ("workbench.cli.exporting:export", "A prompt for other tools; a run's trials for data tools."),
+    "export": ("workbench.cli.exporting:export", "Prompts and suites for other tools; a run's trials; training data."),
     "store": ("workbench.cli.store:store", "The store: export, import, merge, prune, verify."),
     "ui": ("workbench.cli.ui:ui", "Open the app in the browser."),
     "serve-fake": ("workbench.cli.serve:serve_fake", "Serve OpenAI's API on this machine, from a script, for tests."),

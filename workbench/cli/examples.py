@@ -45,6 +45,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "schema": ("schema suite",),
     "import promptfoo": ("import promptfoo promptfooconfig.yaml --dry-run",),
     "export prompt": ("export prompt sentiment/few-shot --to messages --var text=Great",),
+    "export training": (
+        "export training latest --out data/train.jsonl",
+        "export training latest --only model=large --as prompt=zero-shot --as model=small --out data/train.jsonl",
+        "export training latest --to preferences --answers votes",
+    ),
     "export run": ("export run latest --to jsonl --out trials.jsonl",),
     "store export": ("store export runs.gz",),
     "store prune": ("store prune --keep 20 --dry-run",),

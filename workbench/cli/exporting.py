@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from workbench.cli.session import Session
+from workbench.cli.training import training
 from workbench.define.prompt import render_prompt
 from workbench.define.suite import load_suite
 from workbench.errors import UnknownName, UseError
@@ -25,7 +26,10 @@ from workbench.views.write import write_chunks
 
 @click.group("export")
 def export() -> None:
-    """Export a prompt, a suite, or the trials of a run."""
+    """Export a prompt, a suite, the trials of a run, or examples to fine-tune a model on."""
+
+
+export.add_command(training)
 
 
 @export.command()

@@ -20,9 +20,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
+from workbench.define.held_out import held_out
 from workbench.define.images import inline_images
 from workbench.define.project import Project
-from workbench.define.suite_file import CasesFile
+from workbench.define.suite_file import CasesFile, as_list
 from workbench.define.yamlfile import Located, decode
 from workbench.errors import DataError, SuiteError, UseError, suggest
 from workbench.records import Case, Json, Message, content_id
@@ -71,7 +72,11 @@ def load_cases(
         source = source.model_copy(update={"id": "id"})
     cases = [_case(row, source, project) for row in rows]
     _refuse_twins(cases, rows, own_ids=source.id is not None)
-    return _sample(_quarantined(cases, source, suite), limit or source.limit, source.sample_seed)
+    cases = _quarantined(cases, source, suite)
+    if source.held_out is not None:
+        with suite.at("cases", "held_out"):
+            cases = held_out(cases, as_list(source.held_out), project)
+    return _sample(cases, limit or source.limit, source.sample_seed)
 
 
 def first_rows(file: str, project: Project, count: int) -> list[Mapping[str, Json]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from workbench.define.sweep import as_list
+from workbench.define.suite_file import as_list
 from workbench.define.yamlfile import KeyPath, Located, parse_yaml
 from workbench.errors import FileError, PromptError, SuiteError, UseError, named_first
 from workbench.records import Suite, Variant

@@ -102,6 +102,8 @@ class ModelFile(NoKeys):
     """llama: re-quantise once to this, such as q4_0, q8_0, f16."""
     lora: Annotated[list[Lora], Field(min_length=1)] | None = None
     """llama: LoRA adapters, all of them together."""
+    trained_on: str | list[str] = Field(default_factory=list)
+    """The .cases.json files of what it was fine-tuned on: a suite with one of those cases is refused."""
     context: Annotated[int, Field(ge=1)] | None = None
     """llama: tokens of context; default: the model's own, at most what the engine chooses."""
     model: str | None = None
@@ -128,14 +130,16 @@ class ModelFile(NoKeys):
         return self
 
     def model_of(self, alias: str, root: Path) -> Model:
-        apart = {"engine", "price", "limits", "options"}
+        apart = {"engine", "price", "limits", "options", "trained_on"}
         settings = self.options | self.model_dump(exclude=apart, exclude_none=True)
         if self.path is not None:
             settings["path"] = _gguf(self.path, root)
         if self.lora is not None:
             settings["lora"] = [{"file": _inside(one.file, root), "scale": one.scale} for one in self.lora]
         price = self.price.by_name() if self.price else None
-        return Model(alias, self.engine, settings, price, self.limits.model_dump(exclude_none=True))
+        trained = (self.trained_on,) if isinstance(self.trained_on, str) else tuple(self.trained_on)
+        limits = self.limits.model_dump(exclude_none=True)
+        return Model(alias, self.engine, settings, price, limits, trained_on=trained)
 
 
 class Defaults(Strict):
@@ -208,7 +212,7 @@ class Project:
             if base.engine != "llama":
                 raise ModelError(f"'{ref}': only a local model can be re-quantised, not one of '{base.engine}'")
             settings = {**base.settings, "quantise": quantised[2].lower()}
-            return Model(ref, base.engine, settings, base.price, base.limits)
+            return replace(base, alias=ref, settings=settings, places=EMPTY)
         found = _ENGINE_REST.fullmatch(ref)
         if found is None:
             raise UnknownName("model", ref, self.models)

@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 from workbench.define.data import load_cases
 from workbench.define.gates import resolve_gates
+from workbench.define.held_out import refuse_trained
 from workbench.define.places import in_file
 from workbench.define.project import Project
 from workbench.define.retrieve import as_given, load_retrieval
 from workbench.define.suite_checks import check_inputs, check_templates
-from workbench.define.suite_file import Answer, CasesFile, ModelEntry, ModelUse, Race, SuiteFile
-from workbench.define.sweep import as_list, make_variants, select
+from workbench.define.suite_file import Answer, CasesFile, ModelEntry, ModelUse, Race, SuiteFile, as_list
+from workbench.define.sweep import make_variants, select
 from workbench.define.yamlfile import Located, parse_value, read_yaml, shown_value, validate
 from workbench.errors import SuiteError, UnknownName
 from workbench.records import EMPTY, Json, Model, Prompt, ScorerSpec, Suite, Variant, canonical
@@ -65,8 +66,7 @@ def load_suite(
     """The suite of a file, of a name below `evals/`, or of a text that `parse_yaml` has read; resolved.
 
     With `scorer_names` every scorer must be one of them. Raises SuiteError, DataError, PromptError, each with
-    file and line; UnknownName where there is no such suite.
-    """
+    file and line; UnknownName where there is no such suite."""
     asked = overrides or Overrides()
     located = source if isinstance(source, Located) else _read(find_suite(str(source), project), project)
     file = _with_files(_overridden(validate(SuiteFile, located), asked), project, located)
@@ -77,6 +77,7 @@ def load_suite(
     scorers = tuple(_scorers(file, project, located, scorer_names))
     kept, reference = _chosen(variants, file, prompts, located, asked.only)
     cases = load_cases(file.cases, project, located, asked.limit)
+    refuse_trained({v.model: models[v.model] for v in kept}, cases, project, located)
     used = {v.revision: prompts[ref] for ref in prompts for v in kept if v.revision == prompts[ref].revision}
     retrieve = load_retrieval(file, project, located, kept, used)
     check_inputs(as_given(kept, retrieve), used, cases, located)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from workbench.define.properties import type_problem
-from workbench.define.suite_file import SuiteFile
-from workbench.define.sweep import as_list
+from workbench.define.suite_file import SuiteFile, as_list
 from workbench.define.template import variables_used
 from workbench.define.yamlfile import Located
 from workbench.errors import DataError, SuiteError, suggest

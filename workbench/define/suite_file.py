@@ -20,6 +20,13 @@ Many = Annotated[
     Discriminator(lambda value: "a list" if isinstance(value, list) else "one value"),
 ]
 """One value, or a list of them."""
+
+
+def as_list(value: Any) -> list[Any]:
+    """What `Many` stands for."""
+    return value if isinstance(value, list) else [value]
+
+
 TextOr = Annotated[
     Annotated[str, Tag("text")] | Annotated[T, Tag("a mapping")],
     Discriminator(lambda value: "text" if isinstance(value, str) else "a mapping"),
@@ -128,6 +135,8 @@ class CasesFile(Strict):
     """Which cases `limit` draws."""
     where: dict[str, Any] = Field(default_factory=dict)
     """Only rows whose fields have these values; a list gives several allowed values."""
+    held_out: Many[str] | None = None
+    """Only cases that were held out of training, by the .cases.json of `workbench export training`; or several."""
     id: str | None = None
     """The field that names a case; default `id` where there is one, else a hash of the row."""
     expected: str | None = None

@@ -17,7 +17,7 @@ from typing import Any
 
 from workbench.define.data import shuffled
 from workbench.define.retrieve import retrieve_axes
-from workbench.define.suite_file import Answer, ModelEntry, ModelUse, SuiteFile, VariantEntry
+from workbench.define.suite_file import Answer, ModelEntry, ModelUse, SuiteFile, VariantEntry, as_list
 from workbench.errors import SuiteError, suggest
 from workbench.records import Case, Json, Prompt, Suite, Trial, Variant, canonical
 
@@ -128,11 +128,6 @@ def _clusters_together(cases: list[Case]) -> list[Case]:
 def trials(suite: Suite) -> Iterator[Trial]:
     """All trials of a suite, block after block."""
     return itertools.chain.from_iterable(blocks(suite))
-
-
-def as_list(value: Any) -> list[Any]:
-    """What `Many` stands for."""
-    return value if isinstance(value, list) else [value]
 
 
 def _axes(file: SuiteFile) -> list[Axis]:

@@ -18,6 +18,8 @@ class CaseRow:
     """One case of a run."""
 
     id: str
+    key: str
+    """Content id of everything that can change a request or a score."""
     cluster: str | None
     tags: tuple[str, ...]
     inputs: Mapping[str, Json]
@@ -48,10 +50,11 @@ def case_rows(connection: sa.Connection, run: str) -> list[CaseRow]:
     answered = sa.select(t.case).where(t.run == run, t.output.is_not(None)).distinct()
     asked = set(connection.execute(answered).scalars())
     answer = run_header(connection, run).get("expected_field")
-    query = sa.select(c.id, c.cluster, c.tags, c.inputs, c.expected, c.quarantined).where(c.run == run)
+    query = sa.select(c.id, c.key, c.cluster, c.tags, c.inputs, c.expected, c.quarantined).where(c.run == run)
     return [
         CaseRow(
             row.id,
+            row.key,
             row.cluster,
             tuple(row.tags),
             {name: value for name, value in row.inputs.items() if name != answer},

@@ -23,6 +23,7 @@ from workbench.views.screens import (
     compare_outputs,
     compare_parallel,
     compare_scores,
+    compare_training,
 )
 from workbench.views.screens.loaded import Shown, load_shown, with_reference
 from workbench.views.screens.page import (
@@ -47,6 +48,7 @@ PARTS: Mapping[str, tuple[str, Callable[[Any, Shown, str], None]]] = {
     "cases": ("Cases", compare_cases.show_cases),
     "outputs": ("Outputs", compare_outputs.show_outputs),
     "notes": ("Notes", compare_notes.show_notes),
+    "training": ("Fine-tuning", compare_training.show_training),
 }
 """Part by its name in the address: its title and what shows it."""
 
@@ -64,7 +66,7 @@ def show() -> None:
         _state(shown.view)
         title, scorer = choose_view("view", {name: title for name, (title, _) in PARTS.items()}), ""
         with st.container(horizontal=True):
-            if title not in ("outputs", "notes"):
+            if title not in ("outputs", "notes", "training"):
                 scorer = _chosen_scorer(shown)
             if title in ("scores", "cases", "outputs") and len(shown.view.variants) > 1:
                 shown = _chosen_reference(shown)

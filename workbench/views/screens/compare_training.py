@@ -55,7 +55,12 @@ def _form(connection: Any, run: str) -> Asked | None:
         with st.container(horizontal=True):
             default = list(sources).index(default_answers(kinds))
             answers = st.selectbox("Good answers", list(sources), default, format_func=sources.__getitem__)
-            least = st.number_input("From, for a scorer that passes none", value=None, placeholder="such as 0.8")
+            least = st.number_input(
+                "At least",
+                value=None,
+                placeholder="such as 0.8",
+                help="What a good answer is given, by a scorer that passes none",
+            )
             form = st.selectbox("Form", list(FORMS))
         taken = st.multiselect("Answers of", list(variants), list(variants), format_func=variants.__getitem__)
         titles = {OWN: "those that each answer was given to"} | {v: f"those of {n}" for v, n in variants.items()}

@@ -99,6 +99,7 @@ def label(i: int) -> str:
         (["--only", "model=small"], lambda i: i % 2, {"Short:", "Long:"}),
         (["--answers", "expected", "--as", "prompt=long", "--as", "model=small"], lambda i: True, {"Long:"}),
         (["--answers", "word_f1", "--least", "0.5", "--only", "model=large"], lambda i: i % 5, {"Short:", "Long:"}),
+        (["--answers", "length", "--most", "2", "--only", "model=large"], lambda i: (i % 5 and i % 2 == 0) or (i % 5 == 0 and i % 2), {"Short:", "Long:"}),
         ([], lambda i: i % 2 or i % 5, {"Short:", "Long:"}),
     ],
 )  # fmt: skip
@@ -108,7 +109,8 @@ def test_good_answers_with_the_messages_they_were_given_to(project, args, good, 
     for example in examples:
         *asked, answer = example["messages"]
         i = number({"messages": asked})
-        assert answer == {"role": "assistant", "content": label(i)}, "only right answers are good ones"
+        wrong = "length" in args and i % 5 == 0
+        assert answer == {"role": "assistant", "content": label(i + wrong)}, "only good answers"
         assert asked[-1]["content"].endswith(text_of(i))
         found.setdefault(i, set()).add(asked[-1]["content"].split()[0])
     aside = {int(i[1:]) for i in held_out_ids(project)}
@@ -188,7 +190,7 @@ def test_people_preferred(project: Path) -> None:
     ("args", "error"),
     [
         (["--answers", "exakt"], "unknown scorer 'exakt'; did you mean 'exact'"),
-        (["--answers", "length"], "scorer 'length' passes nothing: say with --least what a good answer is given"),
+        (["--answers", "length"], "scorer 'length' passes nothing: say what a good answer is given, at least or at most"),
         (["--answers", "votes"], "they go with the forms of preferences"),
         (["--answers", "votes", "--to", "preferences"], "there is no example to write: 0 examples of 0 cases"),
         (["--answers", "expected", "--to", "preferences"], "the expected answers have no worse ones beside them"),

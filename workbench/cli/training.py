@@ -27,6 +27,7 @@ from workbench.views.selected import select_some
     help="What makes an answer good; default: the first scorer of passes, else the expected answers.",
 )
 @click.option("--least", type=float, metavar="X", help="What SCORER gives good answers at least, if it passes none.")
+@click.option("--most", type=float, metavar="X", help="… and at most.")
 @only_option
 @click.option(
     "--as",
@@ -61,6 +62,7 @@ def training(session: Session, /, run: str, **options: Any) -> None:
             answers=options["answers"] or default_answers(stored.run_scorers(connection, found.id)),
             pairs=form in PAIRED,
             least=options["least"],
+            most=options["most"],
             variants=frozenset(taken),
             asked_as=_single(variants, options["asked_as"]) if options["asked_as"] else None,
             hold_out=options["hold_out"],

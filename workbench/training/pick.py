@@ -50,7 +50,8 @@ class Wanted:
     pairs: bool = False
     """A worse answer beside each."""
     least: float | None = None
-    """What a good answer is given at least, by a scorer of fractions or numbers."""
+    most: float | None = None
+    """What a good answer is given at least, and at most, by a scorer of fractions or numbers."""
     variants: frozenset[str] = frozenset()
     """Ids of the variants whose answers are taken."""
     asked_as: str | None = None
@@ -127,8 +128,10 @@ def _check(wanted: Wanted, kinds: Mapping[str, Kind]) -> None:
         raise UnknownName("scorer", wanted.answers, [*kinds, EXPECTED, VOTES])
     if kinds[wanted.answers] == "label":
         raise UseError(f"scorer '{wanted.answers}' gives labels, of which none is better; name another")
-    if kinds[wanted.answers] != "pass" and wanted.least is None:
-        raise UseError(f"scorer '{wanted.answers}' passes nothing: say with --least what a good answer is given")
+    if kinds[wanted.answers] != "pass" and wanted.least is None and wanted.most is None:
+        raise UseError(
+            f"scorer '{wanted.answers}' passes nothing: say what a good answer is given, at least or at most"
+        )
 
 
 def _used(connection: Any, variants: Iterable[VariantRow]) -> tuple[list[str], dict[str, tuple[Json, ...]]]:
@@ -268,13 +271,20 @@ def _scored(rows: Sequence[TrialRow], wanted: Wanted, kind: Kind, shown: TrialRo
         for row in filter(_whole, members):
             value = next((s.value for s in row.scores if s.scorer == wanted.answers), None)
             if isinstance(value, (int, float)):
-                good = value >= (wanted.least if wanted.least is not None else 1.0)
+                good = _good(value, wanted)
                 answers[canonical(_answer(row))] = _answer(row)
                 sides[good].update([canonical(_answer(row))])
         best, worst = (next(iter(sides[good].most_common(1)), (None, 0))[0] for good in (True, False))
         if best is not None and (worst is not None or not wanted.pairs) and best != worst:
             made[name] = (shown or members[0], answers[best], answers[worst] if wanted.pairs and worst else None)
     return made
+
+
+def _good(value: float, wanted: Wanted) -> bool:
+    """Within the bounds; without any, a pass."""
+    if wanted.least is None and wanted.most is None:
+        return value >= 1
+    return (wanted.least is None or value >= wanted.least) and (wanted.most is None or value <= wanted.most)
 
 
 def _whole(row: TrialRow) -> bool:

@@ -18,6 +18,7 @@ from workbench.views.screens.page import block, errors_shown, literal, open_proj
 
 SOURCES = {EXPECTED: "the expected answers", VOTES: "what people preferred (Judge by eye)"}
 OWN = ""
+BOUNDS = "What a good answer is given, by a scorer of fractions or numbers"
 MOST_CHARS = 4_000
 
 
@@ -55,12 +56,8 @@ def _form(connection: Any, run: str) -> Asked | None:
         with st.container(horizontal=True):
             default = list(sources).index(default_answers(kinds))
             answers = st.selectbox("Good answers", list(sources), default, format_func=sources.__getitem__)
-            least = st.number_input(
-                "At least",
-                value=None,
-                placeholder="such as 0.8",
-                help="What a good answer is given, by a scorer that passes none",
-            )
+            least = st.number_input("At least", value=None, help=BOUNDS)
+            most = st.number_input("At most", value=None, help=BOUNDS)
             form = st.selectbox("Form", list(FORMS))
         taken = st.multiselect("Answers of", list(variants), list(variants), format_func=variants.__getitem__)
         titles = {OWN: "those that each answer was given to"} | {v: f"those of {n}" for v, n in variants.items()}
@@ -69,7 +66,7 @@ def _form(connection: Any, run: str) -> Asked | None:
         file = st.text_input("File in the project", f"data/training/{run}.jsonl", max_chars=200)
         if not st.form_submit_button("Write", type="primary"):
             return None
-    wanted = Wanted(answers, form in PAIRED, least, frozenset(taken), asked_as or None, hold_out / 100)
+    wanted = Wanted(answers, form in PAIRED, least, most, frozenset(taken), asked_as or None, hold_out / 100)
     return Asked(wanted, form, file.strip())
 
 

@@ -23,6 +23,12 @@ from workbench.scorers.parts import filled
 LOGPROBS = {"choices": [{"text": "yes", "logprob": -0.1, "tokens": 1}, {"text": "no", "logprob": -3.0, "tokens": 1}]}
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pattern without end is given up soon."""
+    monkeypatch.setattr("workbench.scorers.text.PATTERN_SECONDS", 0.05)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")

@@ -47,6 +47,12 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pattern without end is given up soon."""
+    monkeypatch.setattr("workbench.scorers.text.PATTERN_SECONDS", 0.05)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     write(tmp_path / "prompts/p.prompty", "user:\n{{ what }}")

@@ -37,6 +37,7 @@ from workbench.store import recording, whole
 from workbench.store import runs as stored
 from workbench.store.database import Database
 from workbench.store.prompts import history
+from workbench.views.edits import edit_lines, edits
 from workbench.views.format import money, one_line, short_id, work_line
 from workbench.views.live import LiveView
 from workbench.views.model import load_view
@@ -317,6 +318,8 @@ def _print_end(session: Session, database: Database, run_id: str, settings: Sett
     with database.read() as connection:
         if not settings.quiet:
             print_view(load_view(connection, run_id), settings.as_json)
+            for line in edit_lines(edits(connection, run_id), run_id):
+                click.echo(line, err=settings.as_json)
         if settings.grid:
             print_grid(connection, run_id, at_most=MOST_GRID)
         if settings.report:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from workbench.records import CaseScores, Kind, canonical
-from workbench.stats.paired import PairedComparison, compare_paired
+from workbench.records import CaseScores, Kind
+from workbench.stats.paired import PairedComparison
 from workbench.stats.reduce import of_variants
 from workbench.stats.summary import VariantSummary, summarise
 from workbench.store.grouped import case_scores_of
 from workbench.store.runs import VariantRow, get_run, quarantined_cases, run_variants, usage_of, variants_of
 from workbench.views.board import Spending, spending
-from workbench.views.model import MARGIN, RunView, find_variant, side_by_side
+from workbench.views.edits import against, place_of
+from workbench.views.model import RunView, find_variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +103,12 @@ def changes(connection: Any, older: str, newer: str, parts: Sequence[CaseScores]
     variants = [run_variants(connection, run.id) for run in runs]
     base = find_variant(variants[1], runs[1].header.get("reference"))
     now = next((v for v in variants[1] if v.id == base), None)
-    before = next((v for v in variants[0] if now and _same_place(v, now)), None)
-    comparable = all(len(part.value) for part in parts) and parts[0].kind == parts[1].kind != "label"
-    if now is None or before is None or not comparable:
+    before = next((v for v in variants[0] if now and place_of(v) == place_of(now)), None)
+    if now is None or before is None:
         return None
-    both = [of_variants(part, [v.id]) for part, v in zip(parts, (before, now), strict=True)]
-    margin = float(runs[1].header.get("margin") or MARGIN)
-    names = [f"{older}/{before.id}", f"{newer}/{now.id}"]
-    (row,) = compare_paired(side_by_side(both, names), names[0], margin, adjust=False)
+    row = against((before, now), (runs[0], runs[1]), parts)
+    if row is None:
+        return None
     aside = set(chain.from_iterable(quarantined_cases(connection, (older, newer)).values()))
     return Finding(runs[1].suite, (older, newer), parts[0].scorer, now.label, row, len(aside))
 
@@ -120,7 +119,3 @@ def undecided(view: RunView, scorer: str, rows: Sequence[PairedComparison]) -> l
     open_rows.sort(key=lambda row: (row.more_cases is None, row.more_cases or 0))
     run, labels, aside = view.run, view.labels, len(view.quarantined)
     return [Finding(run.suite, (run.id,), scorer, labels[row.variant], row, aside) for row in open_rows]
-
-
-def _same_place(a: VariantRow, b: VariantRow) -> bool:
-    return (a.prompt, a.model, canonical(dict(a.settings))) == (b.prompt, b.model, canonical(dict(b.settings)))

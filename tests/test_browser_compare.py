@@ -53,6 +53,7 @@ PLACES = {
     "megabyte": "/compare?view=outputs&case=long",
     "megabyte differing": "/compare?view=outputs&case=long&diff=1",
     "notes": "/compare?view=notes",
+    "training": "/compare?view=training",
 }
 SAME = ("outputs", "megabyte", "megabyte differing")
 """Looked at for accessibility as another place of the same part."""

@@ -118,6 +118,7 @@ PAGES = [
     "pytest",
     "python",
     "retrieval",
+    "ship",
     "store",
 ]
 """Pages whose blocks run one after the other, in a project that `workbench init` made."""

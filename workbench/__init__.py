@@ -47,6 +47,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Library": "workbench.define.library",
+    "render_prompt": "workbench.define.prompt",
     "load_suite": "workbench.api",
     "run_suite": "workbench.api",
     "compare_runs": "workbench.api",

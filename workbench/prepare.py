@@ -15,6 +15,7 @@ from workbench.asking import Desk, project_budget
 from workbench.define.gates import Gate
 from workbench.define.places import at_setting, in_file_of
 from workbench.define.prompt import render_prompt
+from workbench.define.recorded import ENGINE, Answers, read_recorded
 from workbench.define.sweep import blocks
 from workbench.define.template import render_value
 from workbench.engines.base import Engine, check_known
@@ -24,7 +25,7 @@ from workbench.judges.judging import check_askable, compared_with, most_requests
 from workbench.models import open_models, with_price
 from workbench.records import EMPTY, Case, Json, Message, Request, Suite, Trial, Variant, canonical
 from workbench.retrieval.lookup import Found, check_models, find_by_words, find_known, with_passages
-from workbench.run.budget import Budget, Use, worst_use
+from workbench.run.budget import Budget, Use, most_tokens, worst_use
 from workbench.run.plan import Asked, Planned, check_capabilities, plan_block
 from workbench.run.reuse import newest_wanted
 from workbench.scorers.build import asking_parts, compares, scorer_terms
@@ -95,6 +96,7 @@ class Prepared:
     """Of a suite that retrieves: the passages of each case."""
     indexes: Sequence[str] = ()
     """… and the indexes that they rest on."""
+    recorded: Answers = field(default_factory=lambda: EMPTY)
 
     def blocks(self, seed: int, stop: Event | None = None) -> Iterator[list[Planned]]:
         """The plan, block by block; the same each time. Once `stop` is set it ends, in the midst of a block, too."""
@@ -121,10 +123,14 @@ class Prepared:
             model=variant.model,
             messages=self._messages(variant.revision, canonical(dict(variant.vars)), case.id),
             params={name: value for name, value in variant.params.items() if name != "seed"},
-            answer=_answer_form(variant.answer, inputs),
+            answer=self._recorded(trial) if variant.model in self.recorded else _answer_form(variant.answer, inputs),
             logprobs=variant.logprobs,
             tools=prompt.tools,
         )
+
+    def _recorded(self, trial: Trial) -> Mapping[str, Json]:
+        answers = self.recorded[trial.variant.model].get(trial.case.id, ())
+        return {"recorded": answers[trial.repeat] if trial.repeat < len(answers) else None}
 
     def _seen(self, case: Case, variables: Mapping[str, Json]) -> Case:
         """The case as a variant sees it."""
@@ -192,7 +198,9 @@ def _prepared(suite: Suite, root: Path, project_budget: Mapping[str, Json]) -> P
     _check_stopping(suite, asking)
     for variant in suite.variants:
         _check_variant(suite, variant, engines[variant.model])
-    prepared = Prepared(suite, engines, scorers, root, project_budget, asking, found)
+    prepared = Prepared(
+        suite, engines, scorers, root, project_budget, asking, found, recorded=read_recorded(suite, root)
+    )
     _check_budget(prepared)
     prepared.check_rendering()
     return prepared
@@ -213,8 +221,8 @@ def plan_suite(prepared: Prepared, database: Database | None) -> Plan:
     to_ask = [r for i, r in requests.items() if i not in answered]
     asked = Counter(r.model for r in to_ask)
     tokens = {alias: _estimated_tokens(prepared.engines[alias], to_ask, alias) for alias in asked}
-    limits = [r.params.get("max_tokens") for r in to_ask]
-    most = None if None in limits else sum(int(n) for n in limits if n is not None)
+    limits = [most_tokens(r)[1] for r in to_ask]
+    most = None if None in limits else sum(n for n in limits if n is not None)
     unpriced = tuple(a for a in asked if not _free(prepared, a) and prepared.suite.models[a].price is None)
     cost = None if unpriced or most is None else sum(_cost(prepared, a, tokens[a], to_ask) for a in asked)
     low = None if unpriced else sum(_cost(prepared, a, tokens[a], ()) for a in asked)
@@ -310,7 +318,7 @@ def _check_budget(prepared: Prepared) -> None:
     wanted = {name for limits in (suite.budget, prepared.project_budget) for name in limits} & {"cost", "tokens"}
     for variant in suite.variants if wanted else ():
         alias = variant.model
-        if int(variant.params.get("max_tokens", -1)) < 0 and not variant.answer.keys() & {"choices", "text"}:
+        if int(variant.params.get("max_tokens", -1)) < 0 and not variant.answer.keys() & {"choices", "text", ENGINE}:
             what = f"a budget needs max_tokens for '{variant.label}': nothing else bounds an answer"
             raise SuiteError(what, suite.path)
     judges = (part.models for _, scorer in prepared.asking for part in asking_parts(scorer))
@@ -339,5 +347,5 @@ def _cost(prepared: Prepared, alias: str, prompt_tokens: int, requests: Sequence
     price = prepared.suite.models[alias].price
     if price is None:
         return 0.0
-    most = sum(int(r.params["max_tokens"]) for r in requests if r.model == alias)
+    most = sum(most_tokens(r)[1] or 0 for r in requests if r.model == alias)
     return (prompt_tokens * price["input"] + most * price["output"]) / 1e6

@@ -316,6 +316,13 @@ def _case(row: Row, source: CasesFile, project: Project) -> Case:
     )
 
 
+def row_id(row: Row, field: str | None) -> str:
+    """What names the case of a row: the value of a field, by default of `id` where there is one, else a hash of the
+    row. Raises DataError."""
+    field = "id" if field is None and "id" in row.values else field
+    return _row_hash(row) if field is None else _own_id(row.get(field), field, row)
+
+
 def _row_hash(row: Row) -> str:
     try:
         return content_id("ro1", dict(row.values))[:16]

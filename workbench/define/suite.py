@@ -18,11 +18,22 @@ from workbench.define.gates import resolve_gates
 from workbench.define.held_out import refuse_trained
 from workbench.define.places import in_file
 from workbench.define.project import Project
+from workbench.define.recorded import PROMPT, recorded_model
 from workbench.define.retrieve import as_given, load_retrieval
 from workbench.define.suite_checks import check_inputs, check_templates
-from workbench.define.suite_file import Answer, CasesFile, ModelEntry, ModelUse, Race, SuiteFile, as_list
+from workbench.define.suite_file import (
+    Answer,
+    CasesFile,
+    ModelEntry,
+    ModelUse,
+    Race,
+    RecordedUse,
+    SuiteFile,
+    alias_of,
+    as_list,
+)
 from workbench.define.sweep import make_variants, select
-from workbench.define.yamlfile import Located, parse_value, read_yaml, shown_value, validate
+from workbench.define.yamlfile import KeyPath, Located, parse_value, read_yaml, shown_value, validate
 from workbench.errors import SuiteError, UnknownName
 from workbench.records import EMPTY, Json, Model, Prompt, ScorerSpec, Suite, Variant, canonical
 
@@ -222,6 +233,9 @@ def _prompts(file: SuiteFile, library: Prompts, located: Located) -> dict[str, P
             places.setdefault(entry.prompt, ("variants", i, "prompt"))
     for i, ref in enumerate(as_list(file.prompts)):
         places.setdefault(ref, ("prompts", i))
+    entries = [entry for _, entry in _model_entries(file)]
+    if not places and entries and all(isinstance(entry, RecordedUse) for entry in entries):
+        return {PROMPT.name: PROMPT}
     if not places:
         raise SuiteError("names no prompt; add prompts: [NAME]", located.path, located.line(("prompts",)))
     prompts = {}
@@ -236,21 +250,30 @@ def _prompts(file: SuiteFile, library: Prompts, located: Located) -> dict[str, P
 
 
 def _models(variants: tuple[Variant, ...], file: SuiteFile, project: Project, located: Located) -> dict[str, Model]:
-    places: dict[str, tuple[str | int, ...]] = {}
-    for i, entry in enumerate(as_list(file.models)):
-        places.setdefault(entry.use if isinstance(entry, ModelUse) else entry, ("models", i))
-    for i, variant in enumerate(file.variants):
-        if variant.model is not None:
-            name = variant.model.use if isinstance(variant.model, ModelUse) else variant.model
-            places.setdefault(name, ("variants", i, "model"))
+    entries: dict[str, tuple[KeyPath, ModelEntry]] = {}
+    for place, entry in _model_entries(file):
+        _, known = entries.setdefault(alias_of(entry), (place, entry))
+        if known != entry and (isinstance(known, RecordedUse) or isinstance(entry, RecordedUse)):
+            told = f"two models are called '{alias_of(entry)}'; give recorded answers another name with 'as: NAME'"
+            raise SuiteError(told, located.path, located.line(place))
     models = {}
-    for alias in dict.fromkeys([*places, *(v.model for v in variants)]):
-        with located.at(*places.get(alias, ("prompts",))):
-            model = project.model(alias)
+    for alias in dict.fromkeys([*entries, *(v.model for v in variants)]):
+        place, entry = entries.get(alias, (("prompts",), alias))
+        with located.at(*place):
+            model = recorded_model(entry, project) if isinstance(entry, RecordedUse) else project.model(alias)
         if file.exact and model.engine == "llama":
             model = replace(model, settings={**model.settings, "exact": True})
         models[alias] = model
     return models
+
+
+def _model_entries(file: SuiteFile) -> Iterator[tuple[KeyPath, ModelEntry]]:
+    """With their places."""
+    for i, entry in enumerate(as_list(file.models)):
+        yield ("models", i), entry
+    for i, variant in enumerate(file.variants):
+        if variant.model is not None:
+            yield ("variants", i, "model"), variant.model
 
 
 def _scorers(

@@ -6,6 +6,7 @@ The JSON Schema that editors complete by is made from these classes (`workbench 
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
@@ -81,7 +82,40 @@ class ModelUse(Strict):
         return self
 
 
-ModelEntry = TextOr[ModelUse]
+class RecordedUse(Strict):
+    """Answers that exist already: nothing is asked."""
+
+    recorded: str
+    """A data file inside the project, such as data/answers.jsonl, a row an answer."""
+    field: str = "text"
+    """The field that holds the answer."""
+    id: str | None = None
+    """The field that names the case; default `id` where there is one, else a hash of the row, as for cases."""
+    name: str | None = Field(None, alias="as")
+    """How it is called; default: the file's name without its ending."""
+
+    @property
+    def alias(self) -> str:
+        return self.name or PurePath(self.recorded).stem
+
+
+def _entry_kind(value: Any) -> str:
+    if isinstance(value, str):
+        return "text"
+    return "answers that exist" if isinstance(value, RecordedUse) or "recorded" in value else "a mapping"
+
+
+ModelEntry = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[ModelUse, Tag("a mapping")]
+    | Annotated[RecordedUse, Tag("answers that exist")],
+    Discriminator(_entry_kind),
+]
+
+
+def alias_of(entry: str | ModelUse | RecordedUse) -> str:
+    """What the suite calls the model of an entry."""
+    return entry if isinstance(entry, str) else entry.use if isinstance(entry, ModelUse) else entry.alias
 
 
 class Answer(Strict):
@@ -262,7 +296,7 @@ class SuiteFile(Strict):
     prompts: Many[str] = Field(default_factory=list)
     """Names in the library, also NAME@LABEL and NAME@REVISION."""
     models: Many[ModelEntry] = Field(default_factory=list)
-    """Aliases, or {use, params, without}; default: the prompts' own."""
+    """Aliases, {use, params, without}, or {recorded, field} for answers that exist; default: the prompts' own."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Sampling parameters; a list is an axis. `stop: [a, b]` is one value, `stop: [[a], [b]]` an axis."""
     vars: dict[str, Any] = Field(default_factory=dict)

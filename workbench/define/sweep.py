@@ -17,7 +17,7 @@ from typing import Any
 
 from workbench.define.data import shuffled
 from workbench.define.retrieve import retrieve_axes
-from workbench.define.suite_file import Answer, ModelEntry, ModelUse, SuiteFile, VariantEntry, as_list
+from workbench.define.suite_file import Answer, ModelEntry, ModelUse, RecordedUse, SuiteFile, VariantEntry, as_list
 from workbench.errors import SuiteError, suggest
 from workbench.records import Case, Json, Prompt, Suite, Trial, Variant, canonical
 
@@ -44,10 +44,15 @@ def make_variants(file: SuiteFile, prompts: Mapping[str, Prompt], defaults: Mapp
 
     `prompts` by the names that the suite uses; `defaults` are parameters below all others. Raises SuiteError.
     """
-    grid = _written(file) if file.variants else _grid(file)
+    grid = _written(file) if file.variants else _grid(file, list(prompts))
     found: dict[str, Variant] = {}
     for ref, model, settings in grid:
         prompt = prompts[ref]
+        if isinstance(model, RecordedUse):
+            how = {"recorded": model.recorded}
+            variant = Variant(prompt.name, prompt.revision, model.alias, vars=settings["vars"], answer=how)
+            found.setdefault(variant.id, variant)
+            continue
         use = _use(model, prompt)
         params = {**defaults, **prompt.options, **settings["params"], **use.params}
         params |= settings["own"]
@@ -168,10 +173,12 @@ def _combined(axes: list[Axis], how: str) -> Iterator[Settings]:
         yield settings
 
 
-def _grid(file: SuiteFile) -> Iterator[tuple[str, ModelEntry | None, Settings]]:
+def _grid(file: SuiteFile, known: list[str]) -> Iterator[tuple[str, ModelEntry | None, Settings]]:
     axes = _axes(file)
     lengths = [len(axis.values) for axis in axes]
-    prompts, models = as_list(file.prompts), as_list(file.models) or [None]
+    prompts, models = as_list(file.prompts) or known, as_list(file.models) or [None]
+    if len(prompts) > 1 and any(isinstance(model, RecordedUse) for model in models):
+        raise SuiteError("recorded answers were given to one prompt; name one, or write each in 'variants'")
     count = len(prompts) * len(models) * (max(lengths) if file.axes == "zip" else math.prod(lengths))
     _check_count(count)
     settings = list(_combined(axes, file.axes))

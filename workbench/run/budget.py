@@ -111,6 +111,8 @@ def worst_use(request: Request, price: Mapping[str, float] | None) -> Use:
 
 def most_tokens(request: Request) -> tuple[int, int | None]:
     """Prompt and output tokens at most: a token has at least one byte; None where no max_tokens bounds it."""
+    if "recorded" in request.answer:
+        return 0, 0
     prompt = sum(len(m.text.encode()) + WRAPPING_TOKENS for m in request.messages)
     prompt += IMAGE_TOKENS * sum(part.kind == "image" for m in request.messages for part in m.parts)
     for told in (*request.tools, *([request.answer["schema"]] if "schema" in request.answer else ())):

@@ -213,6 +213,39 @@ def test_bos_stands_once(tmp_path: Path, template: str) -> None:
         assert chat.tokens([Message.of(role, "he")], vocabulary) == [vocabulary.bos, word]
 
 
+@pytest.mark.parametrize("own", [None, "{{ messages[0].content }}"])
+def test_an_alias_gives_the_template(tmp_path: Path, own: str | None) -> None:
+    """In place of the model's own or where it has none; it is a part of what the model is."""
+    path = tmp_path / "chat.jinja"
+    path.write_text("he{% for m in messages %}<|end|>{{ m.content }}{% endfor %}")
+    given = tiny_with(tmp_path, own, chat_template=str(path))
+    plain = tiny_with(tmp_path, own)
+    assert given.capabilities.chat and given.describe()["chat_template"]
+    assert chat.render([Message.of("user", "x")], ["x"], given.vocabulary) == "he<|end|>x"
+    assert given.count_tokens(user("hehe")) == 1 + 1 + 2, "its special tokens are tokens"
+    assert given.identity != plain.identity
+    before = given.identity
+    path.write_text("{{ messages[0].content }}")
+    assert tiny_with(tmp_path, own, chat_template=str(path)).identity not in (before, plain.identity)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (None, "can't be read as UTF-8 text"),
+        (b"\xff", "can't be read as UTF-8 text"),
+        (b"", "is empty"),
+        (b"a\n{% for %}", r"chat.jinja:2: .*"),
+    ],
+)
+def test_a_template_that_is_none(tmp_path: Path, content: bytes | None, error: str) -> None:
+    path = tmp_path / "chat.jinja"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=error):
+        tiny_with(tmp_path, None, chat_template=str(path))
+
+
 def test_a_raw_text_needs_no_template(tmp_path: Path) -> None:
     engine = tiny_with(tmp_path, None)
     assert not engine.capabilities.chat and engine.capabilities.raw

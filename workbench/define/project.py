@@ -102,6 +102,8 @@ class ModelFile(NoKeys):
     """llama: re-quantise once to this, such as q4_0, q8_0, f16."""
     lora: Annotated[list[Lora], Field(min_length=1)] | None = None
     """llama: LoRA adapters, all of them together."""
+    chat_template: str | None = None
+    """llama: a Jinja file inside the project, in place of the template that the GGUF brings, or doesn't."""
     trained_on: str | list[str] = Field(default_factory=list)
     """The .cases.json files of what it was fine-tuned on: a suite with one of those cases is refused."""
     context: Annotated[int, Field(ge=1)] | None = None
@@ -136,6 +138,8 @@ class ModelFile(NoKeys):
             settings["path"] = _gguf(self.path, root)
         if self.lora is not None:
             settings["lora"] = [{"file": _inside(one.file, root), "scale": one.scale} for one in self.lora]
+        if self.chat_template is not None:
+            settings["chat_template"] = _inside(self.chat_template, root)
         price = self.price.by_name() if self.price else None
         trained = (self.trained_on,) if isinstance(self.trained_on, str) else tuple(self.trained_on)
         limits = self.limits.model_dump(exclude_none=True)
@@ -314,6 +318,8 @@ def _named(alias: str, model: ModelFile, root: Path, located: Located) -> Model:
             raise SuiteError(f"models.{alias} needs a path: a GGUF file, pkg:PACKAGE/FILE or hf:owner/repo/file.gguf")
         if model.lora is not None and model.engine != "llama":
             raise SuiteError(f"models.{alias} has lora: only a local model (engine: llama) takes adapters")
+        if model.chat_template is not None and model.engine != "llama":
+            raise SuiteError(f"models.{alias} has a chat_template: only a local model (engine: llama) takes one")
         if model.engine == "openai" and model.model is None:
             raise SuiteError(f"models.{alias} needs a model: the provider's name of it")
         if model.engine in ("python", "langchain") and model.path is None and "object" not in model.options:

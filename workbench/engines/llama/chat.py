@@ -1,4 +1,4 @@
-"""Messages → tokens, by the chat template that the model itself brings.
+"""Messages → tokens, by the chat template that the model itself brings, or its alias gives.
 
 Special tokens come only from the template, never from what people or data wrote: where a message contains
 the text of one (`<|im_end|>`), a guard character is put inside it before the template is rendered. The
@@ -13,9 +13,10 @@ gets `TODAY`: the same messages have to give the same prompt tomorrow.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jinja2 import Template, TemplateError
@@ -23,7 +24,8 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from workbench.engines.llama.vocabulary import Vocabulary
-from workbench.records import Message
+from workbench.errors import ModelError
+from workbench.records import Json, Message
 
 TODAY = datetime(2024, 1, 1)
 _GUARDS = [chr(code) for code in range(0xE000, 0xE100)]
@@ -98,11 +100,30 @@ def _plain(text: str, guard: str, strip: tuple[bool, bool], vocabulary: Vocabula
     return [token for piece in text.split(guard) for token in vocabulary.tokens(piece, special=False)]
 
 
+def read_template(settings: Mapping[str, Json]) -> str | None:
+    """The text of the setting `chat_template`, a file; None where there is none. Raises ModelError for one that can't
+    be read, or is no template."""
+    if "chat_template" not in settings:
+        return None
+    path = Path(settings["chat_template"])
+    try:
+        text = path.read_text("utf-8")
+        _compiled(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"chat_template: {path} can't be read as UTF-8 text: {error}") from error
+    except TemplateError as error:
+        raise ModelError(f"chat_template: {path}:{getattr(error, 'lineno', 1)}: {error}") from error
+    if not text.strip():
+        raise ModelError(f"chat_template: {path} is empty")
+    return text
+
+
 def render(messages: Sequence[Message], texts: Sequence[str], vocabulary: Vocabulary) -> str:
     """The prompt's text: the model's template over the roles and the given texts."""
     if vocabulary.template is None:
         raise ChatError(
-            "this model has no chat template; ask it with a raw prompt (`model: {apiType: completion}` in the prompt)"
+            "this model has no chat template; ask it with a raw prompt (`model: {apiType: completion}` in the prompt), "
+            "or give its alias one (chat_template: FILE in workbench.yaml)"
         )
     turns = [{"role": message.role, "content": text} for message, text in zip(messages, texts, strict=True)]
     try:

@@ -36,7 +36,7 @@ from workbench.engines.llama.scheduler import Counters, Scheduler
 from workbench.engines.llama.settings import check_settings
 from workbench.engines.llama.vocabulary import Vocabulary
 from workbench.errors import ModelError
-from workbench.records import Json, Message, Model, Output, Request
+from workbench.records import Json, Message, Model, Output, Request, content_id
 
 DEFAULT_CONTEXT = 4096
 BRANCHES = 48
@@ -70,7 +70,8 @@ class LlamaEngine:
         self._form = quantise.check_format(model.settings["quantise"]) if "quantise" in model.settings else None
         self._source = files.find(self._settings)
         self._adapters = read_adapters(self._settings)
-        self.vocabulary = Vocabulary(self._source)
+        self._template = chat.read_template(self._settings)
+        self.vocabulary = Vocabulary(self._source, self._template)
         self._context: Context | None = None
         self._scheduler: Scheduler[Answer] | None = None
         self._samplings: dict[str, Sampling] = {}
@@ -82,10 +83,10 @@ class LlamaEngine:
         settings = check_settings(model)
         path = files.find(settings, download=False)
         form = quantise.check_format(settings["quantise"]) if "quantise" in settings else None
-        vocabulary, adapters = Vocabulary(path), [adapter.shown for adapter in read_adapters(settings)]
+        vocabulary = Vocabulary(path, chat.read_template(settings))
         return {
             **described(path, vocabulary, form),
-            "adapters": adapters,
+            "adapters": [adapter.shown for adapter in read_adapters(settings)],
             "context": _context_size(settings, vocabulary),
         }
 
@@ -120,6 +121,7 @@ class LlamaEngine:
     def identity(self) -> str:
         ways = "".join(f" {name}" for name in ("exact", "raw") if self._settings.get(name))
         ways += "".join(f" {adapter.identity}" for adapter in self._adapters)
+        ways += f" template:{content_id('ct1', self._template)}" if self._template else ""
         return f"gguf:{files.sha256(self.path)} llama-cpp-python:{library.installed_version()}{ways}"
 
     def check_params(self, params: Mapping[str, Json]) -> None:

@@ -18,6 +18,7 @@ _SETTINGS: dict[str, type[str] | type[int] | type[list[Json]]] = {
     "seed": int,
     "exact": bool,
     "raw": bool,
+    "chat_template": str,
     "pooling": str,
 }
 

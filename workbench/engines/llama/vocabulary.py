@@ -20,7 +20,9 @@ class Vocabulary:
     Raises ModelError where the file is damaged, truncated or of an unknown architecture.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, template: str | None = None) -> None:
+        """`template` stands in place of the model's own."""
+        self._template = template
         self._lib = lib = library.load()
         params = lib.llama_model_default_params()
         params.vocab_only = True
@@ -43,8 +45,8 @@ class Vocabulary:
 
     @property
     def template(self) -> str | None:
-        """The chat template (Jinja), where the model brings one."""
-        return self.metadata.get("tokenizer.chat_template")
+        """The chat template (Jinja), where there is one."""
+        return self._template or self.metadata.get("tokenizer.chat_template")
 
     @property
     def trained_context(self) -> int:

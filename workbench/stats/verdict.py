@@ -101,7 +101,7 @@ def _clause(rows: Sequence[PairedComparison], all_of_them: bool, reference: str,
         none = f"none of the {len(rows)} other variants can be told from {reference}"
         some = f"{_count(len(rows), 'variant')} {_VERBS[verdict]} {reference}"
         said = f"{one} {_VERBS[verdict]} {reference}" if len(rows) == 1 else none if all_of_them else some
-        return said + _more(rows)
+        return said + _more(rows) + _torn(rows)
     if verdict == "unchanged, not measured again":
         return f"{one if len(rows) == 1 else _count(len(rows), 'variant')} {_VERBS[verdict]} {reference}"
     if verdict == "equivalent":
@@ -156,6 +156,18 @@ def _more(undecided: Sequence[PairedComparison]) -> str:
     if more == 0:
         return f", though a true difference of {margin} would most likely have been found"
     return f", about {_count(more, 'more case')} would find a true difference of {margin}"
+
+
+def _torn(undecided: Sequence[PairedComparison]) -> str:
+    """Where the table shows an interval beside 0 and yet no verdict: the test, which a verdict needs too, says no."""
+    rows = [
+        row for row in undecided if row.interval and row.p is not None and (row.interval[0] > 0 or row.interval[1] < 0)
+    ]
+    if not rows:
+        return ""
+    if len(rows) > 1:
+        return f"; the intervals of {_count(len(rows), 'variant')} exclude 0, but their tests are not that sure"
+    return f"; its interval excludes 0, but the test is not that sure ({rows[0].test_method}, p = {rows[0].p:.2g})"
 
 
 def _count(number: int, word: str) -> str:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from workbench.define.library import Library
 from workbench.define.project import load_project
 from workbench.define.suite import load_suite
 from workbench.errors import WorkbenchError
+from workbench.interop.frames import load_runs
 from workbench.store.casequeries import CaseRow
 from workbench.store.database import Database
 from workbench.store.runs import find_run, run_variants, trial_rows
@@ -427,3 +432,23 @@ def test_copies_stay_together() -> None:
     aside = _held_out(cases, 0.5)
     assert all((f"c{i}" in aside) == (f"c{i + 1}" in aside) for i in range(0, 200, 2))
     assert 20 < len(aside) < 180
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_example_goes_the_whole_way(tmp_path: Path) -> None:
+    """A real model learns a little, is opened again, and is asked only what it never saw."""
+    home = Path(__file__).resolve().parents[1]
+    command = [home / "examples/finetune/run.sh", tmp_path / "p", "--layers", "1", "--epochs", "2", "--windows", "2"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = map(float, re.findall(r"loss ([0-9.]+) a token", done.stdout))
+    assert second < first < 5
+    told = json.loads((tmp_path / "p/data/train.cases.json").read_text())
+    frame = load_runs(tmp_path / "p", "latest")
+    assert set(frame["model"]) == {"smollm2+f32", "tuned"}
+    assert set(frame["case"]).isdisjoint(told["trained"]) and frame["case"].nunique() == told["held_out"]
+    assert frame["output"].notna().all()
+    answers = frame.pivot(index="case", columns="model", values="output")
+    assert (answers["tuned"] != answers["smollm2+f32"]).any(), "it is another model"

@@ -9,6 +9,7 @@ import streamlit as st
 
 from workbench.views.screens import compare, journey, judge, models, playground, prompts, runs, sweep
 from workbench.views.screens.access import may_show
+from workbench.views.screens.broken import tell_broken
 from workbench.views.screens.page import SCREENS
 from workbench.views.screens.sidebar import sidebar
 from workbench.views.screens.typed import send_while_typing
@@ -68,4 +69,5 @@ def show() -> None:
     st.html(STYLE)
     send_while_typing()
     sidebar()
+    tell_broken()
     chosen.run()

@@ -43,7 +43,7 @@ from workbench.views.screens.page import (
     open_screen,
     plain_text,
 )
-from workbench.views.screens.prompt_history import history_view
+from workbench.views.screens.prompt_history import history_view, labels_of
 
 VIEWS = {"editor": "Editor", "history": "History", "manage": "Rename, delete"}
 EDITOR_HEIGHT = 440
@@ -107,7 +107,7 @@ def _tree(names: Sequence[str], chosen: str) -> None:
 
 def _prompt(project: Project, library: Library, name: str) -> None:
     st.subheader(literal(name), anchor=False)
-    labels = library.labels(name)
+    labels = labels_of(library, name)
     if labels:
         plain_text("labels: " + ", ".join(f"{label} → {short(revision)}" for label, revision in sorted(labels.items())))
     wanted = st.query_params.get("view", "editor")

@@ -48,6 +48,7 @@ from workbench.views.screens.page import (
     open_database,
     open_project,
     plain_text,
+    read_project,
     save_button,
 )
 from workbench.views.screens.suite_form import suite_fields
@@ -143,7 +144,8 @@ def _opened(project: Project, chosen: str, copy: Copy) -> Draft:
 
 
 def _text(project: Project, name: str) -> str:
-    return read_text(project.root / suite_file(project, name))
+    shown = suite_file(project, name)
+    return read_text(project.root / shown, shown)
 
 
 def _take(draft: Draft, kept: KeptDraft) -> None:
@@ -291,6 +293,7 @@ def _save(project: Project, draft: Draft) -> str:
 
 
 def _start(project: Project, draft: Draft) -> str:
+    read_project()  # the run's own process reads the file: it would end at once where that can't be done
     _check(project, draft)
     assert draft.plan is not None
     local = draft.plan[-1]

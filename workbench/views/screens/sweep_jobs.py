@@ -25,6 +25,7 @@ from workbench.views.screens.page import (
     open_screen,
     open_store,
     plain_text,
+    read_project,
 )
 
 EVERY, EVERY_IDLE, EVERY_LARGE = 1.0, 5.0, 4.0
@@ -136,6 +137,7 @@ def _stop(job: str) -> None:
 
 def _resume(job: str) -> None:
     def resume(project: Project, found: Job) -> None:
+        read_project()
         start_job(project, found.suite, local=found.local, store=os.environ.get(STORE), resume=found.run)
 
     _act(job, resume)

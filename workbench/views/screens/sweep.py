@@ -37,7 +37,7 @@ from workbench.prepare import Plan, plan_suite, prepare_suite
 from workbench.records import EMPTY, Json
 from workbench.registry import SCORERS
 from workbench.views import format as f
-from workbench.views.screens.kept import Copy, keep, let_go, take_up, tell
+from workbench.views.screens.kept import Copy, is_over, keep, let_go, take_up, tell
 from workbench.views.screens.page import (
     STORE,
     choose,
@@ -130,9 +130,17 @@ def _draft(project: Project, chosen: str) -> Draft:
         draft = drafts[chosen] = _opened(project, chosen, take_up(project, "suite", chosen))
         if draft.copy.kept:
             _take(draft, draft.copy.kept)
-    elif chosen != NEW_SUITE and not draft.changed and _text(project, chosen) != draft.was:
-        draft = drafts[chosen] = _opened(project, chosen, Copy("suite", chosen))
-    return draft
+    if _is_old(project, chosen, draft):
+        _forget(project, draft)
+    return drafts[chosen]
+
+
+def _is_old(project: Project, chosen: str, draft: Draft) -> bool:
+    """Whether another window or program has written what stands here, or the file where nothing was changed here."""
+    if is_over(project, draft.copy):
+        return True
+    text = draft.was if chosen == NEW_SUITE else _text(project, chosen)
+    return text != draft.was and (text == draft.text or not draft.changed)
 
 
 def _opened(project: Project, chosen: str, copy: Copy) -> Draft:
@@ -167,7 +175,7 @@ def _keep(project: Project, draft: Draft) -> None:
 
 def _tell(project: Project, draft: Draft) -> None:
     """Tells of another window, or of a file that is another by now."""
-    tell(draft.copy, partial(_forget, project, draft), partial(_take, draft))
+    tell(project, draft.copy, partial(_forget, project, draft), partial(_take, draft))
     if draft.was is not None and draft.changed and _text(project, draft.name) != draft.was:
         st.warning("The file was changed by someone else since this draft was begun. Undo all changes to load it.")
 

@@ -53,7 +53,7 @@ PARTS: Mapping[str, tuple[str, Callable[[Any, Shown, str], None]]] = {
 
 def show() -> None:
     """The page."""
-    st.title("Compare")
+    st.title("Compare", anchor=False)
     with errors_shown(), open_store() as connection:
         heads = run_heads(connection, RunFilter(limit=MOST_RUNS))
         if not heads:

@@ -56,7 +56,7 @@ def _importance(connection: Any, shown: Shown, scorer: str) -> None:
     """How much of what variants differ in stands on each axis, and on two together."""
     stopped = bool(shown.view.run.header.get("stopping"))
     found = axes_view(case_sums(connection, shown, scorer), shown.view.variants, stopped)
-    st.subheader("Which axis matters")
+    st.subheader("Which axis matters", anchor=False)
     if found.why:
         plain_text(found.why)
         return

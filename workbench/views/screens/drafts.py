@@ -27,7 +27,7 @@ from workbench.errors import WorkbenchError
 from workbench.records import Case, Input, Json, Prompt
 from workbench.views import format as f
 from workbench.views.screens.kept import Copy, is_over, keep, let_go, take_up, tell
-from workbench.views.screens.page import choose, go_to, literal, plain_text
+from workbench.views.screens.page import choose, go_to, literal, place, plain_text
 from workbench.views.screens.typed import DRAFT, fill_field
 
 TYPED = "typed"
@@ -112,10 +112,16 @@ def draft_area(project: Project, library: Library, name: str, height: int) -> Dr
     st.text_area(label, key=key, height=height, on_change=written, label_visibility="collapsed")
     _keep(project, draft)
     tell(project, draft.copy, partial(forget_draft, project, name), partial(_take, draft))
-    if library.text(name) != draft.was:
-        st.warning("The file was changed by someone else since this draft was begun.")
-        st.button("Load the file, drop this draft", key=f"load {name}", on_click=forget_draft, args=(project, name))
+    with place():
+        if library.text(name) != draft.was:
+            st.warning("The file was changed by someone else since this draft was begun.")
+            st.button("Load the file, drop this draft", key=f"load {name}", on_click=forget_draft, args=(project, name))
     return draft
+
+
+def read_area(name: str, draft: Draft) -> None:
+    """Takes up what stands in the text area, for a button: it may be pressed before the area's text has been read."""
+    draft.text = st.session_state.get(f"{DRAFT}text of {name}", draft.text)
 
 
 def _keep(project: Project, draft: Draft) -> None:
@@ -259,12 +265,6 @@ def did(message: str) -> None:
     st.session_state["did"] = message
 
 
-def show_did() -> None:
-    """Shows it once."""
-    if message := st.session_state.pop("did", ""):
-        st.success(literal(message))
-
-
 def attempt(action: Callable[..., None], *arguments: Any) -> None:
     """Runs what a button asks for; an error of ours is kept for the page."""
     try:
@@ -273,6 +273,10 @@ def attempt(action: Callable[..., None], *arguments: Any) -> None:
         st.session_state["failed"] = str(error)
 
 
-def show_failed() -> None:
-    if message := st.session_state.pop("failed", ""):
-        st.error(literal(message))
+def show_done() -> None:
+    """Shows once what came of it: what could not be done, and what was."""
+    with place():
+        if message := st.session_state.pop("failed", ""):
+            st.error(literal(message))
+        if message := st.session_state.pop("did", ""):
+            st.success(literal(message))

@@ -51,7 +51,7 @@ buttons of the last item, too, and a key presses both: what is not shown any mor
 
 def show() -> None:
     """The page."""
-    st.title("Judge by eye")
+    st.title("Judge by eye", anchor=False)
     with errors_shown():
         if wanted := _wanted():
             run, asked, rater = wanted

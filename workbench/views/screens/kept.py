@@ -15,7 +15,7 @@ import streamlit as st
 from workbench.define.drafts import DraftKind, KeptDraft, drop_draft, keep_draft, kept_draft
 from workbench.define.project import Project
 from workbench.errors import UseError
-from workbench.views.screens.page import literal
+from workbench.views.screens.page import literal, place
 
 EVERY = 3
 """Seconds until it is looked again whether another window's draft is still there."""
@@ -98,10 +98,11 @@ def tell(project: Project, copy: Copy, discard: Callable[[], None], take: Callab
 
     `discard` drops this window's draft, `take` puts the other one in its place. While the line stands it is looked
     again whether there still is what it offers."""
-    if copy.other is not None or copy.restored:
-        st.fragment(_offer, run_every=EVERY)(project, copy, discard, take)
-    if copy.trouble:
-        st.caption(f"This draft is lost when the page is closed: {literal(copy.trouble)}")
+    with place():
+        if copy.other is not None or copy.restored:
+            st.fragment(_offer, run_every=EVERY)(project, copy, discard, take)
+        if copy.trouble:
+            st.caption(f"This draft is lost when the page is closed: {literal(copy.trouble)}")
 
 
 def _offer(project: Project, copy: Copy, discard: Callable[[], None], take: Callable[[KeptDraft], None]) -> None:

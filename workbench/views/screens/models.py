@@ -36,7 +36,7 @@ GREY = "#808a94"
 
 def show() -> None:
     """The page."""
-    st.title("Models")
+    st.title("Models", anchor=False)
     with errors_shown():
         project = open_project()
         _known(project)

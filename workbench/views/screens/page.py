@@ -76,6 +76,12 @@ def open_store() -> Iterator[Any]:
         yield connection
 
 
+def place() -> Any:
+    """A place that is there also while it holds nothing. What comes and goes elsewhere moves all that is below it to
+    other places, and whoever is there with the keyboard loses his own."""
+    return st.container()
+
+
 def open_screen(name: str, **address: str) -> NoReturn:
     """Leaves for another screen, with what its address says: `open_screen("compare", runs=run.id)`."""
     st.switch_page(st.session_state[SCREENS][name], query_params=address)

@@ -29,7 +29,7 @@ ANY = ""
 
 def show() -> None:
     """The page."""
-    st.title("Runs")
+    st.title("Runs", anchor=False)
     with errors_shown(), open_store() as connection:
         suites = suite_names(connection)
         if not suites:

@@ -47,6 +47,7 @@ from workbench.views.screens.page import (
     literal,
     open_database,
     open_project,
+    place,
     plain_text,
     read_project,
     save_button,
@@ -55,6 +56,8 @@ from workbench.views.screens.suite_form import suite_fields
 from workbench.views.screens.sweep_jobs import jobs_panel
 from workbench.views.screens.typed import DRAFT, PAUSE
 
+WISH = "sweep wish"
+"""In the session: what a button asks for, which is done once the fields are read."""
 NEW_SUITE = "*"
 """Stands in the address for a suite that has no file yet; no suite can be named so."""
 
@@ -91,7 +94,7 @@ class Draft:
 
 def show() -> None:
     """The page."""
-    st.title("Sweep")
+    st.title("Sweep", anchor=False)
     with errors_shown():
         project = open_project()
         jobs_panel(project)
@@ -99,7 +102,7 @@ def show() -> None:
 
 
 def _editor(project: Project) -> None:
-    st.subheader("Suite")
+    st.subheader("Suite", anchor=False)
     names = suite_names(project)
     titles = {NEW_SUITE: "＋ new suite", **{name: f.one_line(name) for name in names}}
     left, right = st.columns([3, 1], vertical_alignment="bottom")
@@ -112,14 +115,20 @@ def _editor(project: Project) -> None:
         st.session_state.setdefault("new suite", draft.name)
         name = st.text_input("Name of the new suite", placeholder="sentiment", key="new suite", live=PAUSE)
         draft.name = name.strip()
+    actions = st.container()  # above the fields, which would be in the way of whoever starts a suite as it is
     try:
         draft.problem = ""
         _edit(project, draft, how)
     except WorkbenchError as error:
         draft.problem = str(error)
     _keep(project, draft)
-    _tell(project, draft)
-    _actions(project, draft)
+    if action := st.session_state.pop(WISH, None):  # only now: the fields may have been left by the press of a button
+        if not draft.problem:
+            _act(action, project, draft)
+        st.rerun()
+    with actions:
+        _tell(project, draft)
+        _actions(project, draft)
 
 
 def _draft(project: Project, chosen: str) -> Draft:
@@ -176,6 +185,11 @@ def _keep(project: Project, draft: Draft) -> None:
 def _tell(project: Project, draft: Draft) -> None:
     """Tells of another window, or of a file that is another by now."""
     tell(project, draft.copy, partial(_forget, project, draft), partial(_take, draft))
+    with place():
+        _tell_of_file(project, draft)
+
+
+def _tell_of_file(project: Project, draft: Draft) -> None:
     if draft.was is not None and draft.changed and _text(project, draft.name) != draft.was:
         st.warning("The file was changed by someone else since this draft was begun. Undo all changes to load it.")
 
@@ -231,16 +245,17 @@ def _fill(project: Project, draft: Draft) -> None:
 
 def _actions(project: Project, draft: Draft) -> None:
     problem = draft.problem or _problem(draft.text, _shown(project, draft))
-    if problem:
-        st.error(literal(problem))
+    with place():
+        if problem:
+            st.error(literal(problem))
     with st.container(horizontal=True, vertical_alignment="center"):
         blocked = bool(problem) or not draft.name
-        st.button("Check", disabled=blocked, key="check", on_click=_act, args=(_check, project, draft))
-        unchanged = not draft.changed
-        st.button("Save", disabled=blocked or unchanged, key="save", on_click=_act, args=(_save, project, draft))
+        st.button("Check", disabled=blocked, key="check", on_click=_wish, args=(_check,))
+        # Not closed where nothing is changed: a button that closes under the keys loses their place on the page.
+        st.button("Save", disabled=blocked, key="save", on_click=_wish, args=(_save,))
         label = "Save and start" if draft.changed else "Start"
         st.button(
-            label, type="primary", disabled=blocked, key="start", on_click=_act, args=(_start, project, draft),
+            label, type="primary", disabled=blocked, key="start", on_click=_wish, args=(_start,),
             help="The run goes on in a process of its own, also when this page or the app is closed.",
         )  # fmt: skip
         st.button("Undo all changes", disabled=not draft.changed, key="undo", on_click=_forget, args=(project, draft))
@@ -261,8 +276,12 @@ def _problem(text: str, shown: str) -> str:
     return ""
 
 
+def _wish(action: Callable[[Project, Draft], str]) -> None:
+    st.session_state[WISH] = action
+
+
 def _act(action: Callable[[Project, Draft], str], project: Project, draft: Draft) -> None:
-    """Does it before the page is drawn anew, and leaves what is to be said of it."""
+    """Does it, and leaves what is to be said of it."""
     try:
         said = action(project, draft)
         st.session_state["sweep said"] = ("ok", said) if said else None
@@ -289,6 +308,8 @@ def _check(project: Project, draft: Draft) -> str:
 
 
 def _save(project: Project, draft: Draft) -> str:
+    if not draft.changed:
+        return f"{_shown(project, draft)} says the same already"
     shown = save_suite(project, draft.name, draft.text, draft.was)
     let_go(project, draft.copy)
     draft.was = draft.text

@@ -46,7 +46,7 @@ def jobs_panel(project: Project) -> None:
 def _panel(project: Project) -> None:
     if not (jobs := list_jobs(project)):
         return
-    st.subheader("Jobs")
+    st.subheader("Jobs", anchor=False)
     with errors_shown(), open_store() as connection:
         alive = [job for job in jobs if state(job) != "ended"]
         st.session_state["large job"] = False

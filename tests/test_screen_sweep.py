@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,3 +185,18 @@ def test_foreign_names_stay_text(project: Path) -> None:
     app = page(suite="greet")
     assert not [e for e in [*app.markdown, *app.caption] if "evil" in e.value]
     assert all(e.value.startswith("`") for e in app.error)
+
+
+def test_means_of_a_run_under_way_have_their_interval(greet: Path) -> None:
+    slow = "models: {house: {engine: echo, options: {delay: 1}, limits: {concurrency: 1}}}\n"
+    write(greet.parents[1] / "workbench.yaml", slow)
+    app = page(suite="greet")
+    clean(button(app, "Start").click().run())
+    column = "so far, incomplete"
+    end = time.monotonic() + 60
+    while not (found := [d.value for d in app.dataframe if column in d.value]) and time.monotonic() < end:
+        time.sleep(0.2)
+        clean(app.run())
+    (table,) = found
+    assert table[column][0].startswith("t")
+    assert re.fullmatch(r"\d+ % \[\d+, \d+\] · \d cases?", table["contains"][0])

@@ -21,7 +21,7 @@ from workbench.errors import UseError
 from workbench.records import Json
 from workbench.stats.summary import summarise
 from workbench.stats.tally import Tally
-from workbench.views.format import NONE, estimate, left_out, one_line
+from workbench.views.format import NONE, estimate, left_out, one_line, plural
 from workbench.views.looks import look_line
 
 LINE_EVERY_SECONDS = 10.0
@@ -157,7 +157,7 @@ def standing_line(standing: Standing) -> str:
     if standing.cost:
         parts.append(f"${standing.cost:.4f}")
     if standing.unpriced:
-        parts.append(f"{standing.unpriced} answers of unknown price")
+        parts.append(f"{plural(standing.unpriced, 'answer')} of unknown price")
     return " · ".join(parts)
 
 

@@ -37,7 +37,7 @@ STYLE = """<style>
 .words ins { background: rgba(0, 158, 115, .18) }
 .words del { background: rgba(213, 94, 0, .18) }
 [data-testid=stCaptionContainer] { opacity: .85 !important }
-[data-testid=stMarkdownContainer] code { color: inherit !important }
+[data-testid=stMarkdownContainer] code, [data-testid=stCaptionContainer] code { color: inherit !important }
 [data-testid=stMultiSelect] [data-tag] { background: #2f6690 !important; height: auto; max-width: 100% }
 [data-testid=stMultiSelect] [data-tag] > span { white-space: normal; overflow-wrap: anywhere }
 [data-testid=stMultiSelect] [role=group]:has(> [data-testid=stMultiSelectTagsContainer]) {

@@ -184,7 +184,7 @@ def _chart(rows: list[dict[str, Any]], share: bool, title: str) -> Any:
     ]  # fmt: skip
     base = alt.Chart(alt.Data(values=rows)).encode(x=x)
     lines = base.mark_line(color=GREY, opacity=0.35 if crowded else 0.6, strokeWidth=1).encode(y=y, detail="line:N")
-    bars = base.mark_rule(color=GREY, opacity=0.25 if crowded else 0.55).encode(y=alt.Y("low:Q"), y2="high:Q")
+    bars = base.mark_rule(color=GREY, opacity=0.25 if crowded else 0.9).encode(y=alt.Y("low:Q"), y2="high:Q")
     marks = base.mark_point(filled=True, opacity=1, strokeWidth=2).encode(
         y=y, color=colour, shape=shape, tooltip=hint,
         size=alt.condition(picked, alt.value(260), alt.value(45 if crowded else 90)),

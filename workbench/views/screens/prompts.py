@@ -246,7 +246,8 @@ def _new_prompt(project: Project, library: Library) -> None:
 def _manage(project: Project, library: Library, name: str) -> None:
     naming = suites_naming(project, name)
     if naming:
-        plain_text(f"Named by {f.plural(len(naming), 'suite')}: {', '.join(naming)}. Change them by hand.")
+        them = "it" if len(naming) == 1 else "them"
+        plain_text(f"Named by {f.plural(len(naming), 'suite')}: {', '.join(naming)}. Change {them} by hand.")
     else:
         st.caption("No suite names it.")
     key = f"new name of {name}"

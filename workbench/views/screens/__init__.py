@@ -29,7 +29,7 @@ PAGES = {
 Without icons: Streamlit would fetch the page's icon for the browser's tab from a host of Google's."""
 
 STYLE = """<style>
-[data-testid=stMainBlockContainer] { padding-top: 3.5rem }
+[data-testid=stMainBlockContainer] { padding-top: 2.5rem }
 [data-testid=stSidebarNavLink]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px }
 [data-testid=stTooltipContent] { max-height: max(300px, 45vh) }
 .words, .foreign { overflow-wrap: anywhere; overflow-x: auto }
@@ -50,9 +50,10 @@ STYLE = """<style>
 [data-testid=stMultiSelect] [data-tag] * { color: white !important }
 button kbd { color: inherit !important; opacity: 1 !important }
 </style>"""
-"""Ours, and constant: less air above the title; where the keys are among the screens; help on up to half the height;
-words that differ (`board.diff_html`) and foreign Markdown, never wider than their place; those of Streamlit's colours
-that are too pale to read; chosen names whole, on as many lines as they take; and the names of prompts in one column."""
+"""Ours, and constant: less air above the title, the gap below `tell_broken` counted; where the keys are among the
+screens; help on up to half the height; words that differ (`board.diff_html`) and foreign Markdown, never wider than
+their place; those of Streamlit's colours that are too pale to read; chosen names whole, on as many lines as they take;
+and the names of prompts in one column."""
 
 
 def show() -> None:

@@ -16,6 +16,7 @@ import urllib.request
 import zipfile
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import vl_convert
@@ -615,6 +616,16 @@ def test_a_run_without_scores(project: Path, part: str) -> None:
     ask(project)
     app = page(view=part)
     assert not app.error and (app.info or part in ("outputs", "training"))
+
+
+def test_names_on_the_heat_map_are_whole_where_there_is_room() -> None:
+    names = [f"customer-support/answers-number-{i}" for i in range(3)]
+    rows = [{"x": name, "y": "", "mean": 0.5, "text": "50 %", "lines": "50 %", "variants": 1} for name in names]
+    drawn = compare_axes._heat_map(
+        rows, SimpleNamespace(name="s", summaries=[SimpleNamespace(confidence=0.95)]), "p", "–"
+    )
+    svg = vl_convert.vegalite_to_svg({**drawn.to_dict(), "width": 760})
+    assert [f">{name}</text>" in svg for name in names] == [True] * 3
 
 
 # The server, for real

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import pytest
 from doubles.browser import chromium, served
+from doubles.pages import PLACES
 
 from workbench.define.project import load_project
 from workbench.store.database import Database
@@ -29,32 +30,6 @@ HOSTILE = (
     f"![x](http://{EVIL}/d.png) <http://{EVIL}/e> <iframe src=http://{EVIL}/f></iframe> :material/home: :red[x] $x^2$ "
     f"<style>@import 'http://{EVIL}/g.css'</style> \x1b[31mred\x07 \u202egpj.exe \u2066x `y` ## z | a | b |"
 )
-PLACES = {
-    "journey": "/?table=1",
-    "runs": "/runs",
-    "prompts": "/prompts",
-    "history": "/prompts?view=history",
-    "manage": "/prompts?view=manage",
-    "playground": "/playground",
-    "sweep": "/sweep",
-    "yaml": "/sweep?edit=yaml",
-    "judge": "/judge",
-    "pairs": "/judge?rater=Eva",
-    "ratings": "/judge?rater=Eva&ask=1 to 5",
-    "models": "/models",
-    "scores": "/compare?view=scores&all=1",
-    "axes": "/compare?view=axes",
-    "parallel": "/compare?view=parallel",
-    "price": "/compare?view=price&price=tokens",
-    "cases": "/compare?view=cases",
-    "outputs": "/compare?view=outputs",
-    "difference": "/compare?view=outputs&diff=1",
-    "markdown": "/compare?view=outputs&markdown=1",
-    "megabyte": "/compare?view=outputs&case=long",
-    "megabyte differing": "/compare?view=outputs&case=long&diff=1",
-    "notes": "/compare?view=notes",
-    "training": "/compare?view=training",
-}
 SAME = ("outputs", "megabyte", "megabyte differing")
 """Looked at for accessibility as another place of the same part."""
 STREAMLITS_OWN: dict[str, str] = {}

@@ -47,6 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     suite |= {"gates": [{"scorer": "length", "at_most": 99}]}
     write(root / "evals/greet.yaml", json.dumps(suite))
     write(root / "evals/other.yaml", json.dumps(suite))
+    write(root / "evals/third.yaml", json.dumps(suite))
     project = load_project(root)
     run_suite("greet", root)
     return project
@@ -149,6 +150,24 @@ def test_what_is_typed_before_a_tap_on_a_link_is_kept(
     assert page.get_by_role("heading", name="Runs", exact=True).count() and "/runs" in page.url
     wait_for(page, lambda: kept(project, kind, name).endswith("# last word"))
     context.close()
+
+
+def test_a_window_lets_go_by_itself_of_what_another_has_saved(browser, page, address: str, project: Project) -> None:
+    other = browser.new_page(viewport={"width": 1280, "height": 1000})
+    other.set_default_timeout(MILLISECONDS)
+    place_on(page, address, "/sweep?suite=third&edit=yaml").click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("# third")
+    page.get_by_text("kept as a draft").wait_for()
+    place_on(other, address, "/sweep?suite=third&edit=yaml")
+    other.get_by_text("was restored").wait_for()
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("is saved").wait_for()
+    other.get_by_text("was restored").wait_for(state="detached")
+    settled(other)
+    assert not other.get_by_test_id("stAlert").count()
+    assert other.get_by_role("button", name="Start", exact=True).is_enabled(), "with nothing to save"
+    other.close()
 
 
 def test_the_name_of_a_new_suite_is_kept_while_one_types(page, address: str, project: Project) -> None:

@@ -207,6 +207,73 @@ def test_two_windows_on_a_suite(project: Project) -> None:
     assert second.text_area[0].value == SUITE + "repeats: 2\n" and "Another window" not in notes(second)
 
 
+def area(app: AppTest) -> str:
+    return app.text_area[0].value
+
+
+ELSEWHERE = {
+    "prompt": ("prompts", {"prompt": "hello"}, HELLO + " now", "prompts/hello.prompty"),
+    "suite": ("sweep", {"suite": "greet", "edit": "yaml"}, SUITE + "repeats: 2\n", "evals/greet.yaml"),
+    "new suite": ("sweep", {"suite": "*", "edit": "yaml"}, SUITE, "evals/mine.yaml"),
+}
+"""A draft: its screen, the address, the text that is written, and the file that it is saved to."""
+
+
+def drafted(draft: str) -> tuple[AppTest, AppTest]:
+    """The window in which it was written, and a second one that took it up."""
+    screen, address, text, _ = ELSEWHERE[draft]
+    first = window(screen, **address)
+    if draft == "new suite":
+        clean(first.text_input(key="new suite").set_value("mine").run())
+    clean(first.text_area[0].set_value(text).run())
+    second = window(screen, **address)
+    assert area(second) == text and "restored" in notes(second)
+    return first, second
+
+
+@pytest.mark.parametrize("draft", ELSEWHERE)
+@pytest.mark.parametrize("names", [["Save"], ["Discard", "Undo all changes"]])
+def test_a_draft_that_was_saved_or_discarded_elsewhere_is_offered_no_more(
+    project: Project, draft: str, names: list[str]
+) -> None:
+    fresh = area(window(ELSEWHERE[draft][0], **ELSEWHERE[draft][1]))
+    first, second = drafted(draft)
+    press(first, next(label for label in labels(first) if label in names))
+    clean(second.run())
+    saved = names == ["Save"] and draft != "new suite"
+    assert area(second) == (ELSEWHERE[draft][2] if saved else fresh)
+    assert "restored" not in notes(second) and "draft" not in notes(second) and not said(second)
+    assert kept_texts(project) == []
+
+
+@pytest.mark.parametrize("draft", ELSEWHERE)
+def test_what_was_written_on_a_draft_that_is_saved_elsewhere_stays(project: Project, draft: str) -> None:
+    first, second = drafted(draft)
+    text = ELSEWHERE[draft][2] + "# more\n"
+    clean(second.text_area[0].set_value(text).run())
+    press(first, "Save")
+    clean(second.run())
+    assert area(second) == text and kept_texts(project) == [text]
+
+
+@pytest.mark.parametrize("draft", ELSEWHERE)
+def test_what_a_second_window_discards_is_kept_anew_where_it_was_written(project: Project, draft: str) -> None:
+    first, second = drafted(draft)
+    press(second, "Discard")
+    clean(first.run())
+    assert area(first) == ELSEWHERE[draft][2] and kept_texts(project) == [ELSEWHERE[draft][2]]
+
+
+def test_a_draft_that_is_saved_meanwhile_can_not_be_taken(project: Project) -> None:
+    first, second = window("sweep", suite="greet", edit="yaml"), window("sweep", suite="greet", edit="yaml")
+    clean(first.text_area[0].set_value(SUITE + "repeats: 2\n").run())
+    clean(second.text_area[0].set_value(SUITE + "repeats: 3\n").run())
+    press(first, "Save")
+    press(second, "Take that one")
+    assert area(second) == SUITE + "repeats: 3\n" and kept_texts(project) == [SUITE + "repeats: 3\n"]
+    assert "Another window" not in notes(second) and "was changed by someone else" in said(second)
+
+
 def test_a_folder_that_can_not_be_written_is_one_line(project: Project) -> None:
     write(project.root / ".workbench/drafts", "a file stands in the way")
     app = window("prompts", prompt="hello")

@@ -91,7 +91,6 @@ def test_a_job_runs_and_is_found_in_the_store(project: Project) -> None:
     with Database.open(project.store_url).read() as connection:
         wait_for(lambda: ended(job))
         how = standing(connection, run.id)
-    assert [(m.scorer, m.mean, m.scores) for m in how.means] == [("contains", 2 / 3, 3)] * 2
     assert how.cost is None and len(how.newest) == 3 and how.newest[0].text.startswith("Hello") and how.rate
     done = run_of(project, job)
     assert done is not None and (done.status, done.answered) == ("complete", 6)

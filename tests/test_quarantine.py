@@ -25,7 +25,9 @@ from workbench.define.suite import load_suite
 from workbench.errors import WorkbenchError
 from workbench.evaluate import Progress
 from workbench.interop.frames import load_runs
+from workbench.records import Case
 from workbench.registry import SCORERS
+from workbench.stats.tally import Tally
 from workbench.store.database import Database
 from workbench.store.runs import quarantined_cases, trial_rows
 from workbench.views.live import LiveView
@@ -325,8 +327,11 @@ def test_tables_of_several_runs_have_a_column_for_them(project: Path, monkeypatc
     assert opened(app, **address).main.dataframe[0].value["quarantined cases left out"][0] == 2
 
 
-def test_the_live_table_says_how_many() -> None:
-    told = Progress("r", 4, done=1, tally={("v", "exact"): (1.0, 1)})
+def test_the_live_table_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.views.live.MEANS_EVERY_SECONDS", 0.0)
+    tally = Tally("exact", "pass", ["v"], [Case("a", {})])
+    tally.add("v", "a", 1.0)
+    told = Progress("r", 4, done=1, tally={"exact": tally})
     for aside, says in ((2, f"so far, incomplete; {TOLD}"), (0, "so far, incomplete")):
         console = Console(width=100, record=True, file=io.StringIO())
         console.print(LiveView({"v": "v"}, ["exact"], console, aside)._drawn(told))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doubles.pages import clean, opened, texts
+from doubles.pages import clean, opened, said, texts
 from streamlit.testing.v1 import AppTest
 
 from workbench.define.project import load_project
@@ -76,7 +77,8 @@ def test_a_suite_is_shown_and_nothing_is_changed(greet: Path) -> None:
     assert widget(app.multiselect, "Prompts").value == ["hello"]
     assert widget(app.selectbox, "File with the cases").value == "data/people.jsonl"
     assert "# Greetings." in texts(app) and not errors(app)
-    assert button(app, "Save").disabled and button(app, "Start")
+    clean(button(app, "Save").click().run())
+    assert "evals/greet.yaml says the same already" in said(app) and button(app, "Start")
     (preview,) = [d.value for d in app.dataframe if "who" in d.value]
     assert list(preview["who"]) == ["Ann", "Ben", "Cat"]
 
@@ -94,7 +96,7 @@ def test_the_form_changes_the_file(greet: Path) -> None:
     text = greet.read_text("utf-8")
     assert text.startswith("# Greetings.\n") and "prompts: [hello, bye]" in text and "repeats: 2" in text
     assert "scorers: [contains, length]" in text.replace("\n- ", " ") or "- length" in text
-    assert button(app, "Save").disabled
+    assert "evals/greet.yaml is saved" in said(app) and button(app, "Start")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_the_form_changes_the_file(greet: Path) -> None:
 def test_what_no_field_can_hold_is_one_line_in_the_form(greet: Path, added: str, error: str) -> None:
     greet.write_text(SUITE + added, "utf-8")
     app = page(suite="greet")
-    assert errors(app) == ([error] if error else []) and button(app, "Save").disabled
+    assert errors(app) == ([error] if error else []) and button(app, "Save").disabled == bool(error)
 
 
 @pytest.mark.parametrize(
@@ -183,3 +185,18 @@ def test_foreign_names_stay_text(project: Path) -> None:
     app = page(suite="greet")
     assert not [e for e in [*app.markdown, *app.caption] if "evil" in e.value]
     assert all(e.value.startswith("`") for e in app.error)
+
+
+def test_means_of_a_run_under_way_have_their_interval(greet: Path) -> None:
+    slow = "models: {house: {engine: echo, options: {delay: 1}, limits: {concurrency: 1}}}\n"
+    write(greet.parents[1] / "workbench.yaml", slow)
+    app = page(suite="greet")
+    clean(button(app, "Start").click().run())
+    column = "so far, incomplete"
+    end = time.monotonic() + 60
+    while not (found := [d.value for d in app.dataframe if column in d.value]) and time.monotonic() < end:
+        time.sleep(0.2)
+        clean(app.run())
+    (table,) = found
+    assert table[column][0].startswith("t")
+    assert re.fullmatch(r"\d+ % \[\d+, \d+\] · \d cases?", table["contains"][0])

@@ -448,7 +448,7 @@ LABELS = {f"v{i}": f"few-shot {i}" if i else "zero-shot" for i in range(9)}
             single([1, 0] * 20, [0, 1] * 20),
             "pass",
             (),
-            "On choice, few-shot 1 can't be told from the reference zero-shot, about 3,182 more cases would find a "
+            "On choice, few-shot 1 can't be told from the reference zero-shot; about 3,182 more cases would find a "
             "true difference of 5 points.",
         ),
         (
@@ -503,5 +503,5 @@ def test_a_sentence_is_honest_when_nothing_is_shown() -> None:
     data = columns(single([1, 0] * 10, [0, 1] * 10, [1, 1, 0, 0] * 5))
     sentence = verdict_sentence("choice", summarise(data), compare_paired(data, "v0"), LABELS)
     assert sentence.startswith(
-        "On choice, none of the 2 other variants can be told from the reference zero-shot, about"
+        "On choice, none of the 2 other variants can be told from the reference zero-shot; about"
     )

@@ -27,6 +27,7 @@ from workbench.run.send import Dispatcher
 from workbench.scorers.timing import Latency
 from workbench.scoring import score_output
 from workbench.stats.sequential import MOST_LOOKS
+from workbench.stats.tally import Tally
 from workbench.stopping import Stopping, read_scores
 from workbench.store import recording
 from workbench.store.database import Database
@@ -58,8 +59,8 @@ class Progress:
     cost: float = 0.0
     unpriced: int = 0
     """Requests answered now whose price is unknown."""
-    tally: dict[tuple[str, str], tuple[float, int]] = field(default_factory=dict)
-    """(variant, scorer) → sum and count of the scores so far."""
+    tally: dict[str, Tally] = field(default_factory=dict)
+    """Scorer → its numbers so far, without those of quarantined cases."""
     failures: Counter[str] = field(default_factory=Counter)
     """The messages of the failures, counted."""
     unscored: Counter[str] = field(default_factory=Counter)
@@ -336,9 +337,15 @@ class _Going:
             if not score.key and not trial.case.quarantined:
                 self.progress.unscored[f"scorer '{score.scorer}': {score.reason}"] += 1
             if isinstance(score.value, (int, float)) and not trial.case.quarantined:
-                total, count = self.progress.tally.get((trial.variant.id, score.scorer), (0.0, 0))
-                self.progress.tally[trial.variant.id, score.scorer] = (total + score.value, count + 1)
+                self._tally(score).add(trial.variant.id, trial.case.id, score.value)
             yield score
+
+    def _tally(self, score: Score) -> Tally:
+        if score.scorer not in self.progress.tally:
+            suite = self.prepared.suite
+            variants = [variant.id for variant in suite.variants]
+            self.progress.tally[score.scorer] = Tally(score.scorer, score.kind, variants, suite.cases)
+        return self.progress.tally[score.scorer]
 
     def _beat(self) -> None:
         if time.monotonic() - self._beaten > 10:

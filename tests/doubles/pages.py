@@ -1,8 +1,36 @@
-"""What stands on a page, for tests of a screen's logic."""
+"""The app's places by their addresses, and what stands on a page, for tests of a screen's logic."""
 
 from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
+
+PLACES = {
+    "journey": "/?table=1",
+    "runs": "/runs",
+    "prompts": "/prompts",
+    "history": "/prompts?view=history",
+    "manage": "/prompts?view=manage",
+    "playground": "/playground",
+    "sweep": "/sweep",
+    "yaml": "/sweep?edit=yaml",
+    "judge": "/judge",
+    "pairs": "/judge?rater=Eva",
+    "ratings": "/judge?rater=Eva&ask=1 to 5",
+    "models": "/models",
+    "scores": "/compare?view=scores&all=1",
+    "axes": "/compare?view=axes",
+    "parallel": "/compare?view=parallel",
+    "price": "/compare?view=price&price=tokens",
+    "cases": "/compare?view=cases",
+    "outputs": "/compare?view=outputs",
+    "difference": "/compare?view=outputs&diff=1",
+    "markdown": "/compare?view=outputs&markdown=1",
+    "megabyte": "/compare?view=outputs&case=long",
+    "megabyte differing": "/compare?view=outputs&case=long&diff=1",
+    "notes": "/compare?view=notes",
+    "training": "/compare?view=training",
+}
+"""Every screen and every part of one."""
 
 
 def opened(app: AppTest, **address: str) -> AppTest:

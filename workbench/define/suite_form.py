@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from workbench.define.files import own_file, replace_text
@@ -19,6 +19,7 @@ from workbench.define.suite import ENDINGS, find_suite
 from workbench.define.suite_file import SuiteFile
 from workbench.define.yamlfile import (
     Located,
+    decode,
     parse_keys,
     parse_value,
     parse_values,
@@ -164,18 +165,18 @@ def save_suite(project: Project, name: str, text: str, was: str | None) -> str:
     path = own_file(project, shown)
     if was is None and path.exists():
         raise UseError(f"there is a suite '{name}' already; choose another name")
-    if was is not None and (not path.is_file() or read_text(path) != was):
+    if was is not None and (not path.is_file() or read_text(path, shown) != was):
         raise UseError(f"{shown} was changed by someone else meanwhile; open it anew, or save under another name")
     replace_text(path, text)
     return shown
 
 
-def read_text(path: Any) -> str:
-    """A suite's text with the newlines that it has; raises UseError."""
+def read_text(path: Path, shown: str) -> str:
+    """A suite's text with the newlines that it has; raises SuiteError."""
     try:
-        return str(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UseError(f"{path} can't be read as UTF-8 text: {error}") from error
+        return decode(path.read_bytes(), shown, SuiteError)
+    except OSError as error:
+        raise SuiteError(f"can't be read: {error.strerror}", shown) from error
 
 
 def axis_text(name: str, value: Json) -> str:

@@ -155,7 +155,7 @@ def _more(undecided: Sequence[PairedComparison]) -> str:
         return f" ({_count(max(row.pairs for row in undecided), 'case')})"
     if more == 0:
         return f", though a true difference of {margin} would most likely have been found"
-    return f", about {_count(more, 'more case')} would find a true difference of {margin}"
+    return f"; about {_count(more, 'more case')} would find a true difference of {margin}"
 
 
 def _torn(undecided: Sequence[PairedComparison]) -> str:

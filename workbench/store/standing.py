@@ -1,4 +1,4 @@
-"""How a run stands while it goes, counted in SQL: rate, cost, scores so far, the newest answers."""
+"""How a run stands while it goes, counted in SQL: rate, cost, the newest answers."""
 
 from __future__ import annotations
 
@@ -8,26 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from workbench.records import Kind
 from workbench.store import database as db
-from workbench.store.runs import is_counted
 
 WINDOW_SECONDS = 60.0
 """The rate is that of the last minute."""
 WINDOW_OUTPUTS = 300
 """… or of so many answers, where more came."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """What one variant scored so far by one scorer."""
-
-    variant: str
-    scorer: str
-    kind: Kind
-    mean: float | None
-    """Over trials; None for labels."""
-    scores: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +36,6 @@ class Standing:
     """Trials a second, of late; None where nothing was answered within the last minute."""
     cost: float | None
     """US dollars of the answers that this run asked for; None where the price of one is unknown."""
-    means: tuple[Mean, ...]
     newest: tuple[Newest, ...]
 
 
@@ -64,9 +49,7 @@ def run_of_process(connection: sa.Connection, pid: int, since: float) -> str | N
 
 def standing(connection: sa.Connection, run: str, newest: int = 3, chars: int = 200) -> Standing:
     """How a run stands now; an id that no run has stands still."""
-    return Standing(
-        _rate(connection, run), _cost(connection, run), _means(connection, run), _newest(connection, run, newest, chars)
-    )
+    return Standing(_rate(connection, run), _cost(connection, run), _newest(connection, run, newest, chars))
 
 
 def _rate(connection: sa.Connection, run: str) -> float | None:
@@ -93,19 +76,6 @@ def _cost(connection: sa.Connection, run: str) -> float | None:
         query.where(o.number.in_(own), o.run == run, o.finish_reason != "failed")
     ).one()
     return float(cost) if priced == answers else None
-
-
-def _means(connection: sa.Connection, run: str) -> tuple[Mean, ...]:
-    s, t, v = db.scores.c, db.trials.c, db.variants.c
-    query = (
-        sa.select(v.label, s.scorer, sa.func.min(s.kind), sa.func.avg(s.number), sa.func.count())
-        .join_from(db.scores, db.trials, sa.and_(t.run == s.run, t.id == s.trial))
-        .join(db.variants, sa.and_(v.run == t.run, v.id == t.variant))
-        .where(s.run == run, is_counted(run, t.case), sa.or_(s.number.is_not(None), s.label.is_not(None)))
-        .group_by(v.position, v.label, s.scorer)
-        .order_by(v.position, s.scorer)
-    )
-    return tuple(Mean(*row) for row in connection.execute(query))
 
 
 def _newest(connection: sa.Connection, run: str, count: int, chars: int) -> tuple[Newest, ...]:

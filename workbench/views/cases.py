@@ -82,7 +82,9 @@ class DuplicateCases:
     def note(self) -> str:
         """By how much they inflate n."""
         if not self.groups:
-            return f"no two of {f.plural(self.cases, 'case')} are near-duplicates"
+            return (
+                f"no two of {self.cases:,} cases are near-duplicates" if self.cases != 1 else "there is one case only"
+            )
         inflated = f.percent(self.cases / self.effective - 1)
         return (
             f"{self.cases:,} cases, of which {self.different:,} say something of their own: where near-duplicates "
@@ -149,8 +151,13 @@ def suspicious_cases(connection: Any, run_id: str, scorer: str | None = None, li
         for i, s in zip(shown, surprise, strict=False)
     ]
     weak = f"no variant has a mean of at least {kernels.STRONG:g}, so none can tell"
-    note = f"failed by all of {f.plural(len(strong), 'strong variant')}: look at the expected answer"
+    note = f"failed by {strong_ones(len(strong))}: look at the expected answer"
     return read.list("suspicious", "surprise, bits", rows, len(order), note if len(strong) else weak)
+
+
+def strong_ones(count: int) -> str:
+    """Who fails a suspicious case."""
+    return "the one strong variant" if count == 1 else f"all of {count:,} strong variants"
 
 
 def duplicate_cases(connection: Any, run_id: str, alike: float = kernels.ALIKE) -> DuplicateCases:

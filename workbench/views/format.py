@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.records import Json, Kind
@@ -53,6 +53,19 @@ def shorten(text: str, limit: int) -> str:
 
 def plural(number: int, word: str) -> str:
     return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def held_together(comparisons: Sequence[PairedComparison], also: str = "") -> str:
+    """What a table's differences are, for the line below it; empty where nothing is compared. `also` names what holds
+    for all of them beside the intervals, such as ` and p-values`."""
+    if not comparisons:
+        return ""
+    points = "" if comparisons[0].kind == "number" else ", in points"
+    if len(comparisons) == 1:
+        return f"The difference is to the reference, on common cases{points}."
+    many = f"all {len(comparisons):,} of them" if len(comparisons) > 2 else "both of them"
+    what = f"Differences are to the reference, on common cases{points}"
+    return f"{what}; their intervals{also} hold for {many} together."
 
 
 def number(value: float, spread: float | None = None) -> str:

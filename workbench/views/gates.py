@@ -92,11 +92,12 @@ def _needed(result: GateResult) -> str:
     labels, cases = result.labels_needed or 0, result.cases_needed or 0
     would = "would do" if result.rule == "no_worse_than" else "would bring these half as near to each other"
     if result.decision.labels is not None and labels > result.decision.labels and cases:
-        return f"; about {labels:,} labels in {cases:,} cases {would}"
+        return f"; about {f.plural(labels, 'label')} in {f.plural(cases, 'case')} {would}"
     if result.decision.labels is not None and labels > result.decision.labels:
-        return f"; about {labels:,} labels {would}"
+        return f"; about {f.plural(labels, 'label')} {would}"
     if cases > result.decision.cases:
-        return f"; about {cases:,} cases{'' if result.decision.labels is None else ', each with a label,'} {would}"
+        each = "" if result.decision.labels is None else ", each with a label,"
+        return f"; about {f.plural(cases, 'case')}{each} {would}"
     return ""
 
 

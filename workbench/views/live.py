@@ -1,6 +1,7 @@
 """A run while it goes, on stderr: how far, how fast, how long still, what it costs, the scores so far.
 
-On a terminal a table that is redrawn; elsewhere a line every ten seconds.
+On a terminal a table that is redrawn; elsewhere a line every ten seconds. Means and their intervals rest on the cases
+scored by then, whose block may not be whole, and say so; they are computed now and then, so that the run is not slowed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from workbench.errors import UseError
 from workbench.records import Json
-from workbench.views.format import left_out, one_line
+from workbench.stats.summary import summarise
+from workbench.stats.tally import Tally
+from workbench.views.format import NONE, estimate, left_out, one_line, plural
 from workbench.views.looks import look_line
 
 LINE_EVERY_SECONDS = 10.0
+MEANS_EVERY_SECONDS = 1.0
+MEANS_SHARE = 0.02
+"""The most of the time that means may take."""
 MOST_ROWS = 24
 
 
@@ -61,7 +68,7 @@ class Standing(Protocol):
     @property
     def retrieving(self) -> Judged: ...
     @property
-    def tally(self) -> Mapping[tuple[str, str], tuple[float, int]]: ...
+    def tally(self) -> Mapping[str, Tally]: ...
     @property
     def stopping(self) -> Mapping[str, Json]: ...
 
@@ -76,6 +83,8 @@ class LiveView:
         self._labels, self._scorers, self._console, self._quarantined = labels, scorers, console, quarantined
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._shown = 0.0
+        self._means: dict[tuple[str, str], str] = {}
+        self._due = time.monotonic() + MEANS_EVERY_SECONDS
 
     def __enter__(self) -> LiveView:
         if self._live:
@@ -104,20 +113,32 @@ class LiveView:
         done, planned = _how_far(standing)
         bar = ProgressBar(total=max(1, planned), completed=done, width=40)
         lines = [Text(line) for line in (standing_line(standing), *self._look(standing))]
-        return Group(bar, *lines, self._scores(standing)) if standing.tally else Group(bar, *lines)
+        self._count(standing)
+        return Group(bar, *lines, self._scores()) if self._means else Group(bar, *lines)
+
+    def _count(self, standing: Standing) -> None:
+        """Means anew, where it is time."""
+        began = time.monotonic()
+        if began < self._due:
+            return
+        first = not self._means  # loads what computes intervals, once
+        for scorer, tally in list(standing.tally.items()):
+            self._means |= _means(scorer, tally)
+        took = 0.0 if first else time.monotonic() - began
+        self._due = began + max(MEANS_EVERY_SECONDS, took / MEANS_SHARE)
 
     def _look(self, standing: Standing) -> list[str]:
         """How far a run with `until` or `race` is from being settled."""
         return [look_line(standing.stopping, self._labels)] if "looks_made" in standing.stopping else []
 
-    def _scores(self, standing: Standing) -> Table:
+    def _scores(self) -> Table:
         table = Table(box=None, pad_edge=False, caption_justify="left")
         table.caption = f"so far, incomplete{left_out(self._quarantined, '; ')}"
         table.add_column("variant", overflow="fold")
         for scorer in self._scorers:
             table.add_column(one_line(scorer), justify="right")
         for variant, label in list(self._labels.items())[:MOST_ROWS]:
-            table.add_row(one_line(label), *(_mean(standing.tally.get((variant, s))) for s in self._scorers))
+            table.add_row(one_line(label), *(self._means.get((variant, s), NONE) for s in self._scorers))
         return table
 
 
@@ -136,7 +157,7 @@ def standing_line(standing: Standing) -> str:
     if standing.cost:
         parts.append(f"${standing.cost:.4f}")
     if standing.unpriced:
-        parts.append(f"{standing.unpriced} answers of unknown price")
+        parts.append(f"{plural(standing.unpriced, 'answer')} of unknown price")
     return " · ".join(parts)
 
 
@@ -158,5 +179,10 @@ def _pace(how_far: tuple[int, int], reused: int, seconds: float, what: str) -> l
     return parts
 
 
-def _mean(tally: tuple[float, int] | None) -> str:
-    return f"{tally[0] / tally[1]:.3g}  ({tally[1]})" if tally else "–"
+def _means(scorer: str, tally: Tally) -> dict[tuple[str, str], str]:
+    """(variant, scorer) → `76 % [66, 84] (96)`, with the number of cases."""
+    try:
+        found = summarise(tally.so_far())
+    except UseError:  # infinities, which have no mean
+        return {}
+    return {(s.variant, scorer): f"{estimate(s)} ({s.cases:,})" for s in found if s.cases}

@@ -9,6 +9,7 @@ import streamlit as st
 
 from workbench.views.screens import compare, journey, judge, models, playground, prompts, runs, sweep
 from workbench.views.screens.access import may_show
+from workbench.views.screens.broken import tell_broken
 from workbench.views.screens.page import SCREENS
 from workbench.views.screens.sidebar import sidebar
 from workbench.views.screens.typed import send_while_typing
@@ -28,7 +29,7 @@ PAGES = {
 Without icons: Streamlit would fetch the page's icon for the browser's tab from a host of Google's."""
 
 STYLE = """<style>
-[data-testid=stMainBlockContainer] { padding-top: 3.5rem }
+[data-testid=stMainBlockContainer] { padding-top: 2.5rem }
 [data-testid=stSidebarNavLink]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px }
 [data-testid=stTooltipContent] { max-height: max(300px, 45vh) }
 .words, .foreign { overflow-wrap: anywhere; overflow-x: auto }
@@ -36,7 +37,7 @@ STYLE = """<style>
 .words ins { background: rgba(0, 158, 115, .18) }
 .words del { background: rgba(213, 94, 0, .18) }
 [data-testid=stCaptionContainer] { opacity: .85 !important }
-[data-testid=stMarkdownContainer] code { color: inherit !important }
+[data-testid=stMarkdownContainer] code, [data-testid=stCaptionContainer] code { color: inherit !important }
 [data-testid=stMultiSelect] [data-tag] { background: #2f6690 !important; height: auto; max-width: 100% }
 [data-testid=stMultiSelect] [data-tag] > span { white-space: normal; overflow-wrap: anywhere }
 [data-testid=stMultiSelect] [role=group]:has(> [data-testid=stMultiSelectTagsContainer]) {
@@ -49,9 +50,10 @@ STYLE = """<style>
 [data-testid=stMultiSelect] [data-tag] * { color: white !important }
 button kbd { color: inherit !important; opacity: 1 !important }
 </style>"""
-"""Ours, and constant: less air above the title; where the keys are among the screens; help on up to half the height;
-words that differ (`board.diff_html`) and foreign Markdown, never wider than their place; those of Streamlit's colours
-that are too pale to read; chosen names whole, on as many lines as they take; and the names of prompts in one column."""
+"""Ours, and constant: less air above the title, the gap below `tell_broken` counted; where the keys are among the
+screens; help on up to half the height; words that differ (`board.diff_html`) and foreign Markdown, never wider than
+their place; those of Streamlit's colours that are too pale to read; chosen names whole, on as many lines as they take;
+and the names of prompts in one column."""
 
 
 def show() -> None:
@@ -68,4 +70,5 @@ def show() -> None:
     st.html(STYLE)
     send_while_typing()
     sidebar()
+    tell_broken()
     chosen.run()

@@ -55,7 +55,7 @@ PARTS: Mapping[str, tuple[str, Callable[[Any, Shown, str], None]]] = {
 
 def show() -> None:
     """The page."""
-    st.title("Compare")
+    st.title("Compare", anchor=False)
     with errors_shown(), open_store() as connection:
         heads = run_heads(connection, RunFilter(limit=MOST_RUNS))
         if not heads:
@@ -101,13 +101,13 @@ def _state(view: RunView) -> None:
     used = view.usage.values()
     for run in view.runs:
         if run.status != "complete":
-            done = f"{run.answered:,} of {run.planned:,} trials are answered"
+            done = f"{run.answered:,} of {f.plural(run.planned, 'trial')} answered"
             st.warning(f"Run {literal(run.id)} is {run.status}: {done}, so these numbers may still change.")
     priced = [u.cost for u in used if u.cost is not None]
     cost = f.money(sum(priced) if len(priced) == len(used) else None)
     answered, planned = sum(r.answered for r in view.runs), sum(r.planned for r in view.runs)
     plain_text(
-        f"{f.plural(len(view.variants), 'variant')} · {answered:,} of {planned:,} trials answered · "
+        f"{f.plural(len(view.variants), 'variant')} · {answered:,} of {f.plural(planned, 'trial')} answered · "
         f"{sum(r.failed for r in view.runs):,} failed · "
         f"{f.tokens(sum(u.prompt_tokens + u.output_tokens for u in used))} tokens · cost {cost} · "
         f"stage {', '.join(dict.fromkeys(r.stage for r in view.runs))}"

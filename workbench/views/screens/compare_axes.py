@@ -56,7 +56,7 @@ def _importance(connection: Any, shown: Shown, scorer: str) -> None:
     """How much of what variants differ in stands on each axis, and on two together."""
     stopped = bool(shown.view.run.header.get("stopping"))
     found = axes_view(case_sums(connection, shown, scorer), shown.view.variants, stopped)
-    st.subheader("Which axis matters")
+    st.subheader("Which axis matters", anchor=False)
     if found.why:
         plain_text(found.why)
         return
@@ -101,8 +101,10 @@ def _heat_map(rows: list[dict[str, Any]], found: ScorerView, x: str, y: str) -> 
     means = [row["mean"] for row in rows]
     middle = (min(means) + max(means)) / 2 if means else 0
     title = f"{f.one_line(found.name)}: mean, {100 * found.summaries[0].confidence:g} % interval"
+    room = alt.ExprRef(f"width / {len({row['x'] for row in rows}):d} - 6")
+    across = alt.Axis(labelAngle=0, labelLimit=room, labelFlush=False)
     base = alt.Chart(alt.Data(values=rows), title=alt.TitleParams(title, fontSize=13, anchor="start")).encode(
-        x=alt.X("x:N", sort=None, title=f.one_line(x), axis=alt.Axis(labelAngle=0, labelLimit=130, labelFlush=False)),
+        x=alt.X("x:N", sort=None, title=f.one_line(x), axis=across),
         y=alt.Y("y:N", sort=None, title=f.one_line(y) if y != NOTHING else None, axis=alt.Axis(labelLimit=160)),
     )
     hint = [alt.Tooltip("x:N", title="across"), alt.Tooltip("y:N", title="down")]
@@ -180,10 +182,12 @@ def show_price(connection: Any, shown: Shown, scorer: str) -> None:
             row = {"variant": variant_label(view, s.variant), "price": paid, "took": WRITE[price](paid), "mean": s.mean}
             rows.append({**row, "low": low, "high": high, "place": kind, "estimate": f.estimate(s)})
     chart(_price_chart(rows, found, known[price]), "price")
-    plain_text(
-        "On the front: no other variant is at most as dear and at least as good. It goes by the means, whose "
-        "intervals may overlap" + ("." if found.kind != "number" else "; it takes a higher value for the better one.")
-    )
+    if len(rows) > 1:
+        higher = "." if found.kind != "number" else "; it takes a higher value for the better one."
+        plain_text(
+            "On the front: no other variant is at most as dear and at least as good. It goes by the means, whose "
+            f"intervals may overlap{higher}"
+        )
     listed = [
         {"variant": r["variant"], "mean": r["estimate"], known[price]: r["took"], "": r["place"]}
         for r in sorted(rows, key=lambda r: r["price"])

@@ -15,6 +15,7 @@ from workbench.stats.cases import CaseValues
 from workbench.store.overview import case_tags
 from workbench.views import format as f
 from workbench.views.board import case_values, summed_values
+from workbench.views.cases import strong_ones
 from workbench.views.screens.compare_scores import ROW, variant_label
 from workbench.views.screens.loaded import Shown, case_sums, columns, near_duplicates
 from workbench.views.screens.page import choose, exports, go_to, page_number, pager, plain_text
@@ -93,7 +94,7 @@ def _suspicious(found: CaseScores, values: CaseValues) -> dict[int, str]:
         return {}
     strong = kernels.strong_variants(values)
     weak = f"No variant has a mean of at least {kernels.STRONG:g}, so none can tell."
-    told = f"Suspicious are cases that all of {f.plural(len(strong), 'strong variant')} fail: look at what they expect."
+    told = f"Suspicious are cases failed by {strong_ones(len(strong))}: look at what they expect."
     plain_text(told if len(strong) else weak)
     at, bits = kernels.suspicious(values, strong)
     return {int(case): f.number(float(surprise)) for case, surprise in zip(at, bits, strict=True)}

@@ -17,6 +17,7 @@ from workbench.views import format as f
 from workbench.views.board import diff_html, word_diff
 from workbench.views.model import RunView
 from workbench.views.screens.compare_notes import note_form
+from workbench.views.screens.compare_scores import variant_label
 from workbench.views.screens.loaded import Shown
 from workbench.views.screens.page import (
     block,
@@ -63,7 +64,7 @@ def show_outputs(connection: Any, shown: Shown, _scorer: str) -> None:
         across = st.columns(min(ACROSS, len(groups)))
         for place, (variant, trials) in zip(across, groups[start : start + ACROSS], strict=False):
             with place.container(border=True, gap="xsmall"):
-                plain_text(f.one_line(labels[variant]) + (" (reference)" if variant == view.reference else ""))
+                plain_text(variant_label(view, variant))
                 for trial in trials:
                     against = reference.get(trial.repeat) if variant != view.reference else None
                     _trial(trial, len(trials) > 1, against, markdown)

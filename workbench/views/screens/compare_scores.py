@@ -46,11 +46,7 @@ def show_scores(connection: Any, shown: Shown, scorer: str) -> None:
     rows = score_rows(found, labels, view.usage)
     table(rows)
     if found.comparisons:
-        points = "" if found.kind == "number" else ", in points"
-        plain_text(
-            f"Differences are to the reference on common cases{points}; their intervals and p-values hold for all "
-            f"{f.plural(found.comparisons[0].rows, 'comparison')} together."
-        )
+        plain_text(f.held_together(found.comparisons, " and p-values"))
     exports(lambda: rows, f"scores {scorer}")
     if len(shown.scorers) > 1 and switch("All scorers, variants as columns", "all"):
         every = _all_scorers(connection, shown, labels)

@@ -26,8 +26,8 @@ from workbench.define.yamlfile import parse_value, read_yaml, validate
 from workbench.errors import WorkbenchError
 from workbench.records import Case, Input, Json, Prompt
 from workbench.views import format as f
-from workbench.views.screens.kept import Copy, keep, let_go, take_up, tell
-from workbench.views.screens.page import choose, go_to, literal, plain_text
+from workbench.views.screens.kept import Copy, is_over, keep, let_go, take_up, tell
+from workbench.views.screens.page import choose, go_to, literal, place, plain_text
 from workbench.views.screens.typed import DRAFT, fill_field
 
 TYPED = "typed"
@@ -79,12 +79,11 @@ def draft_of(project: Project, library: Library, name: str) -> Draft:
         draft = drafts[name] = Draft(text, text, take_up(project, "prompt", name))
         if kept := draft.copy.kept:
             _take(draft, kept)
-            if draft.text == text:
-                draft.was = text
-                let_go(project, draft.copy)
-    elif not drafts[name].changed:
-        drafts[name].was = drafts[name].text = text
-    return drafts[name]
+    draft = drafts[name]
+    if text == draft.text or not draft.changed or is_over(project, draft.copy):  # saved, here or elsewhere, or dropped
+        draft.was = draft.text = text
+        let_go(project, draft.copy)
+    return draft
 
 
 def _take(draft: Draft, kept: KeptDraft) -> None:
@@ -112,11 +111,17 @@ def draft_area(project: Project, library: Library, name: str, height: int) -> Dr
     label = f"Text of {f.one_line(name)}"  # collapsed, it is read aloud as it is, not as Markdown
     st.text_area(label, key=key, height=height, on_change=written, label_visibility="collapsed")
     _keep(project, draft)
-    tell(draft.copy, partial(forget_draft, project, name), partial(_take, draft))
-    if library.text(name) != draft.was:
-        st.warning("The file was changed by someone else since this draft was begun.")
-        st.button("Load the file, drop this draft", key=f"load {name}", on_click=forget_draft, args=(project, name))
+    tell(project, draft.copy, partial(forget_draft, project, name), partial(_take, draft))
+    with place():
+        if library.text(name) != draft.was:
+            st.warning("The file was changed by someone else since this draft was begun.")
+            st.button("Load the file, drop this draft", key=f"load {name}", on_click=forget_draft, args=(project, name))
     return draft
+
+
+def read_area(name: str, draft: Draft) -> None:
+    """Takes up what stands in the text area, for a button: it may be pressed before the area's text has been read."""
+    draft.text = st.session_state.get(f"{DRAFT}text of {name}", draft.text)
 
 
 def _keep(project: Project, draft: Draft) -> None:
@@ -185,6 +190,9 @@ def typed_inputs(project: Project) -> Typed:
         if typed.copy.kept:
             _take_typed(typed, typed.copy.kept)
     found: Typed = st.session_state["typed inputs"]
+    if is_over(project, found.copy):
+        found.values.clear()
+        let_go(project, found.copy)
     return found
 
 
@@ -204,7 +212,7 @@ def _typed(project: Project, declared: Mapping[str, Input]) -> dict[str, Json]:
         typed.values.clear()
         let_go(project, typed.copy)
 
-    tell(typed.copy, discard, partial(_take_typed, typed))
+    tell(project, typed.copy, discard, partial(_take_typed, typed))
     values: dict[str, Json] = {}
     for name, asked in declared.items():
         as_it_is = asked.type in ("string", "any")
@@ -257,12 +265,6 @@ def did(message: str) -> None:
     st.session_state["did"] = message
 
 
-def show_did() -> None:
-    """Shows it once."""
-    if message := st.session_state.pop("did", ""):
-        st.success(literal(message))
-
-
 def attempt(action: Callable[..., None], *arguments: Any) -> None:
     """Runs what a button asks for; an error of ours is kept for the page."""
     try:
@@ -271,6 +273,10 @@ def attempt(action: Callable[..., None], *arguments: Any) -> None:
         st.session_state["failed"] = str(error)
 
 
-def show_failed() -> None:
-    if message := st.session_state.pop("failed", ""):
-        st.error(literal(message))
+def show_done() -> None:
+    """Shows once what came of it: what could not be done, and what was."""
+    with place():
+        if message := st.session_state.pop("failed", ""):
+            st.error(literal(message))
+        if message := st.session_state.pop("did", ""):
+            st.success(literal(message))

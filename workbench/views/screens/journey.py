@@ -46,7 +46,7 @@ VALUES = {"mean": "score", "cost": "cost an answer, US dollars", "seconds": "tim
 
 def show() -> None:
     """The page."""
-    st.title("Journey")
+    st.title("Journey", anchor=False)
     with errors_shown(), open_store() as connection:
         heads = run_heads(connection, RunFilter(limit=MOST_RUNS))
         scorers = scorers_named(connection)
@@ -184,7 +184,7 @@ def _chart(rows: list[dict[str, Any]], share: bool, title: str) -> Any:
     ]  # fmt: skip
     base = alt.Chart(alt.Data(values=rows)).encode(x=x)
     lines = base.mark_line(color=GREY, opacity=0.35 if crowded else 0.6, strokeWidth=1).encode(y=y, detail="line:N")
-    bars = base.mark_rule(color=GREY, opacity=0.25 if crowded else 0.55).encode(y=alt.Y("low:Q"), y2="high:Q")
+    bars = base.mark_rule(color=GREY, opacity=0.25 if crowded else 0.9).encode(y=alt.Y("low:Q"), y2="high:Q")
     marks = base.mark_point(filled=True, opacity=1, strokeWidth=2).encode(
         y=y, color=colour, shape=shape, tooltip=hint,
         size=alt.condition(picked, alt.value(260), alt.value(45 if crowded else 90)),
@@ -193,7 +193,7 @@ def _chart(rows: list[dict[str, Any]], share: bool, title: str) -> Any:
 
 
 def _now(connection: Any) -> None:
-    st.subheader("Now")
+    st.subheader("Now", anchor=False)
     running = open_runs(connection, 3)
     variants = variants_of(connection, [run.id for run in running])
     for run in running:
@@ -218,7 +218,7 @@ def _findings(connection: Any, heads: list[RunHead], scorer: str) -> None:
         if scorer in shown.scorers:
             rows = part(connection, shown, scorer, ranked=False).comparisons
             still_open += undecided(shown.view, scorer, rows)
-    st.subheader("Got worse")
+    st.subheader("Got worse", anchor=False)
     worse = [found for found in changed if found and found.comparison.verdict in ("worse", "lower")]
     for found in worse:
         _finding(
@@ -226,7 +226,7 @@ def _findings(connection: Any, heads: list[RunHead], scorer: str) -> None:
         )
     if not worse:
         st.caption("No suite's newest run is worse than the one before, as far as the data tell.")
-    st.subheader("Undecided")
+    st.subheader("Undecided", anchor=False)
     for found in still_open[:3]:
         more = found.comparison.more_cases
         settle = f"about {f.plural(more, 'more case')} would settle it" if more else "more cases would settle it"

@@ -51,7 +51,7 @@ buttons of the last item, too, and a key presses both: what is not shown any mor
 
 def show() -> None:
     """The page."""
-    st.title("Judge by eye")
+    st.title("Judge by eye", anchor=False)
     with errors_shown():
         if wanted := _wanted():
             run, asked, rater = wanted
@@ -223,7 +223,7 @@ def _results(run: str, asked: str) -> None:
             st.info("No vote yet.")
             return
         aside = f.left_out(len(stored.quarantined_cases(connection, [run]).get(run, ())), "; ")
-        st.caption(f"{f.plural(len(votes), 'vote')} by {f.plural(len({v.rater for v in votes}), 'person')}{aside}.")
+        st.caption(f"{f.plural(len(votes), 'vote')} by {f.plural(len({v.rater for v in votes}), 'rater')}{aside}.")
         rows = _pair_rows(votes, variants) if kind == "pair" else _rating_rows(votes, variants, asked)
         st.dataframe(rows, hide_index=True, width="stretch")
         with st.container(horizontal=True):
@@ -312,7 +312,7 @@ def _labels(run: str, kind: VoteKind) -> None:
             variants = {v.id: v for v in stored.run_variants(connection, run)}
             rows = blind.label_rows(connection, run, list_votes(connection, run, kind), variants)
         shown = merge_labels(open_project(), f"{run}-{kind}s", rows)
-        st.session_state["labels said"] = ("ok", f"{f.plural(len(rows), 'label')} are in {shown}")
+        st.session_state["labels said"] = ("ok", f"{f.plural(len(rows), 'label')} written to {shown}")
     except WorkbenchError as error:
         st.session_state["labels said"] = ("error", str(error))
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
 
+from workbench.errors import UseError
 from workbench.records import CaseScores, ScoreColumns
+from workbench.stats.summary import VariantSummary, summarise
 from workbench.store.grouped import case_scores
 from workbench.store.overview import RunHead, heads_of
 from workbench.views.cases import DuplicateCases, duplicate_cases
@@ -77,6 +80,20 @@ def part(connection: Any, shown: Shown, scorer: str, ranked: bool = True) -> Sco
 def near_duplicates(connection: Any, shown: Shown, run: str) -> DuplicateCases:
     """Cases of one of the runs whose inputs nearly say the same."""
     return _alike(shown.key, run, connection)
+
+
+def so_far(connection: Any, run: str) -> dict[str, list[VariantSummary]]:
+    """Scorer → what each variant of a run under way scored by now; added up every OPEN_SECONDS, for all windows."""
+    return _so_far(stamp(heads_of(connection, [run])), run, connection)
+
+
+@st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner=False)
+def _so_far(key: tuple[str, ...], run: str, _connection: Any) -> dict[str, list[VariantSummary]]:
+    found: dict[str, list[VariantSummary]] = {}
+    for scorer, scores in case_scores(_connection, run).items():
+        with suppress(UseError):  # infinities, which have no mean
+            found[scorer] = summarise(scores)
+    return found
 
 
 @st.cache_resource(ttl=20 * KEPT_SECONDS, max_entries=MOST, show_spinner="Comparing the cases …")

@@ -36,7 +36,7 @@ GREY = "#808a94"
 
 def show() -> None:
     """The page."""
-    st.title("Models")
+    st.title("Models", anchor=False)
     with errors_shown():
         project = open_project()
         _known(project)
@@ -205,11 +205,10 @@ def _ranks(
     ]
     if drawn:
         chart(_chart(drawn, columns), "ranking")
-    points = "" if columns.kind == "number" else ", in points"
     st.dataframe(rows, hide_index=True, width="stretch")
     st.caption(
         "The newest run of the suite. A case counts once, with the mean of a model's prompts, parameters and repeats. "
-        f"Differences are on common cases{points}; their intervals hold for all of them together."
+        + f.held_together(list(compared.values()))
     )
     with st.container(horizontal=True):
         exports(lambda: rows, "ranking", "Ranking")

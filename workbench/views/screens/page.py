@@ -41,9 +41,27 @@ def errors_shown() -> Iterator[None]:
         st.error(literal(str(error)))
 
 
-def open_project() -> Project:
-    """The project that the app was started for. Raises WorkbenchError."""
+def read_project() -> Project:
+    """The project that the app was started for, as its file is now. Raises WorkbenchError."""
     return load_project(Path(os.environ[PROJECT]) if PROJECT in os.environ else None)
+
+
+def open_project() -> Project:
+    """The same; while its file can't be read, as it was when it last could (`broken` says so above every screen).
+
+    Raises WorkbenchError where it never could."""
+    where = os.environ.get(PROJECT, "")
+    try:
+        project = _read_last[where] = read_project()
+    except WorkbenchError:
+        if where not in _read_last:
+            raise
+        return _read_last[where]
+    return project
+
+
+_read_last: dict[str, Project] = {}
+"""By the project's folder."""
 
 
 def open_database() -> Database:
@@ -56,6 +74,12 @@ def open_store() -> Iterator[Any]:
     """A connection to the project's store, for one pass over the page. Raises WorkbenchError."""
     with closing(open_database()) as database, database.read() as connection:
         yield connection
+
+
+def place() -> Any:
+    """A place that is there also while it holds nothing. What comes and goes elsewhere moves all that is below it to
+    other places, and whoever is there with the keyboard loses his own."""
+    return st.container()
 
 
 def open_screen(name: str, **address: str) -> NoReturn:

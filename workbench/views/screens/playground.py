@@ -24,8 +24,7 @@ from workbench.views.screens.drafts import (
     draft_of,
     fill_inputs,
     short,
-    show_did,
-    show_failed,
+    show_done,
     typed_inputs,
 )
 from workbench.views.screens.engines import playground
@@ -69,12 +68,11 @@ class Card:
 
 def show() -> None:
     """The page."""
-    st.title("Playground")
+    st.title("Playground", anchor=False)
     with errors_shown():
         project = open_project()
         library = Library(project.library_root, project.references)
-        show_failed()
-        show_did()
+        show_done()
         names = library.names()
         if not names:
             st.info("There is no prompt yet. Write one first.")

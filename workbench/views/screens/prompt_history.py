@@ -12,6 +12,7 @@ import streamlit as st
 from workbench.authoring import find_prompt, prompt_history
 from workbench.define.frontmatter import without_partials
 from workbench.define.library import Change, Library
+from workbench.errors import PromptError
 from workbench.records import Prompt
 from workbench.stats.summary import summarise
 from workbench.store.database import Database
@@ -27,6 +28,14 @@ LINES = 2000
 """Lines of a diff that are shown."""
 
 
+def labels_of(library: Library, name: str) -> dict[str, str]:
+    """Label → revision; none where labels.json can't be read, which is told above every screen."""
+    try:
+        return library.labels(name)
+    except PromptError:
+        return {}
+
+
 def history_view(library: Library, name: str) -> None:
     with closing(open_database()) as database:
         changes = prompt_history(library, database, name)
@@ -40,7 +49,7 @@ def history_view(library: Library, name: str) -> None:
 
 def _revisions(library: Library, database: Database, name: str, changes: Sequence[Change]) -> None:
     scored, scorer = _scores(database, name)
-    labels = library.labels(name)
+    labels = labels_of(library, name)
     rows = []
     for change in changes:
         row: dict[str, object] = {
@@ -131,7 +140,7 @@ def _lines(prompt: Prompt) -> list[str]:
 
 def _labels(library: Library, name: str, changes: Sequence[Change]) -> None:
     st.markdown("**Move a label**")
-    known = sorted({"production", "candidate", *library.labels(name)})
+    known = sorted({"production", "candidate", *labels_of(library, name)})
     titles = {c.revision: f.one_line(f"{short(c.revision)} {c.message}") for c in changes}
     with st.form(f"label of {name}", border=False):
         label, revision, button = st.columns([2, 3, 1], vertical_alignment="bottom")

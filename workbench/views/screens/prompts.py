@@ -28,9 +28,9 @@ from workbench.views.screens.drafts import (
     draft_of,
     fill_inputs,
     forget_draft,
+    read_area,
     short,
-    show_did,
-    show_failed,
+    show_done,
 )
 from workbench.views.screens.engines import playground
 from workbench.views.screens.page import (
@@ -43,7 +43,7 @@ from workbench.views.screens.page import (
     open_screen,
     plain_text,
 )
-from workbench.views.screens.prompt_history import history_view
+from workbench.views.screens.prompt_history import history_view, labels_of
 
 VIEWS = {"editor": "Editor", "history": "History", "manage": "Rename, delete"}
 EDITOR_HEIGHT = 440
@@ -62,13 +62,12 @@ user:
 
 def show() -> None:
     """The page."""
-    st.title("Prompts")
+    st.title("Prompts", anchor=False)
     with errors_shown():
         project = open_project()
         library = Library(project.library_root, project.references)
         names = library.names()
-        show_failed()
-        show_did()
+        show_done()
         if not names:
             st.info("No prompt yet. Name one here; it becomes a file in `prompts/`.")
             _new_prompt(project, library)
@@ -107,7 +106,7 @@ def _tree(names: Sequence[str], chosen: str) -> None:
 
 def _prompt(project: Project, library: Library, name: str) -> None:
     st.subheader(literal(name), anchor=False)
-    labels = library.labels(name)
+    labels = labels_of(library, name)
     if labels:
         plain_text("labels: " + ", ".join(f"{label} → {short(revision)}" for label, revision in sorted(labels.items())))
     wanted = st.query_params.get("view", "editor")
@@ -156,6 +155,10 @@ def _save_form(project: Project, library: Library, name: str, draft: Draft) -> N
     message.text_input("Message", key=key, placeholder="Why it reads so now", label_visibility="collapsed")
 
     def save() -> None:
+        read_area(name, draft)
+        if not draft.changed:
+            did(f"{name} is as saved already")
+            return
         try:
             with closing(open_database()) as database:
                 prompt = save_prompt(library, database, name, draft.text, draft.was, st.session_state[key])
@@ -166,9 +169,14 @@ def _save_form(project: Project, library: Library, name: str, draft: Draft) -> N
         did(f"{name} saved as revision {short(prompt.revision)}")
 
     button.button(
-        "Save", type="primary", disabled=not draft.changed, on_click=attempt, args=(save,), width="stretch",
+        "Save",
+        type="primary",
+        on_click=attempt,
+        args=(save,),
+        width="stretch",
+        key=f"save {name}",
         help="Writes the file and records the revision with its message",
-    )  # fmt: skip
+    )  # fmt: skip; never disabled, which would lose the place of whoever presses it with a key
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"changed, {draft.copy.told}" if draft.changed else "as saved", width="content")
         if draft.changed and not draft.copy.restored:
@@ -238,7 +246,8 @@ def _new_prompt(project: Project, library: Library) -> None:
 def _manage(project: Project, library: Library, name: str) -> None:
     naming = suites_naming(project, name)
     if naming:
-        plain_text(f"Named by {f.plural(len(naming), 'suite')}: {', '.join(naming)}. Change them by hand.")
+        them = "it" if len(naming) == 1 else "them"
+        plain_text(f"Named by {f.plural(len(naming), 'suite')}: {', '.join(naming)}. Change {them} by hand.")
     else:
         st.caption("No suite names it.")
     key = f"new name of {name}"

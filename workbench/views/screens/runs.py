@@ -29,7 +29,7 @@ ANY = ""
 
 def show() -> None:
     """The page."""
-    st.title("Runs")
+    st.title("Runs", anchor=False)
     with errors_shown(), open_store() as connection:
         suites = suite_names(connection)
         if not suites:
@@ -49,11 +49,11 @@ def show() -> None:
 
 def _list(connection: Any, heads: list[RunHead], all_of_them: int, page: int) -> None:
     rows = _rows(connection, heads)
-    st.caption(f"{f.plural(all_of_them, 'run')}. Choose one row to open it, or up to {MOST_SIDE_BY_SIDE} to compare.")
+    several = f"Choose one row to open it, or up to {MOST_SIDE_BY_SIDE} to compare."
+    st.caption(f"{f.plural(all_of_them, 'run')}. {several if all_of_them > 1 else 'Choose its row to open it.'}")
     picked = _picked(rows)
-    several = len(picked) > 1
     if st.button(
-        f"Compare {len(picked)} runs" if several else "Open", disabled=not 0 < len(picked) <= MOST_SIDE_BY_SIDE
+        f"Compare {len(picked)} runs" if len(picked) > 1 else "Open", disabled=not 0 < len(picked) <= MOST_SIDE_BY_SIDE
     ):
         open_screen("compare", runs=",".join(heads[i].id for i in picked))
     pager(page, PAGE, all_of_them > (page + 1) * PAGE, "runs")

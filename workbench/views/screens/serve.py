@@ -17,12 +17,14 @@ from streamlit.web import cli
 
 from workbench.errors import WorkbenchError
 from workbench.store.summaries import keep_missing
-from workbench.views.screens.page import open_database
+from workbench.views.screens.page import open_database, open_project
 
 LOADED = ("sqlalchemy.dialects.sqlite", "pandas", "scipy.special")
 
 
 def _load() -> None:
+    with suppress(WorkbenchError):
+        open_project()  # from here on its file may break while one edits it
     for name in LOADED:
         importlib.import_module(name)
     alt.Chart(alt.Data(values=[])).mark_point().encode(x="x:Q").to_dict()  # reads the schema that charts are held to

@@ -127,7 +127,7 @@ def _preview(project: Project, file: str) -> list[str]:
 
 
 def _cell(value: Json) -> str:
-    return f.one_line(f.shorten(value if isinstance(value, str) else str(value), CELL_CHARS))
+    return f.one_line(f.shorten(as_text(value), CELL_CHARS))
 
 
 def _mapping(project: Project, form: SuiteForm, names: Sequence[str], version: str) -> tuple[tuple[str, str], ...]:

@@ -37,7 +37,7 @@ from workbench.prepare import Plan, plan_suite, prepare_suite
 from workbench.records import EMPTY, Json
 from workbench.registry import SCORERS
 from workbench.views import format as f
-from workbench.views.screens.kept import Copy, keep, let_go, take_up, tell
+from workbench.views.screens.kept import Copy, is_over, keep, let_go, take_up, tell
 from workbench.views.screens.page import (
     STORE,
     choose,
@@ -47,13 +47,17 @@ from workbench.views.screens.page import (
     literal,
     open_database,
     open_project,
+    place,
     plain_text,
+    read_project,
     save_button,
 )
 from workbench.views.screens.suite_form import suite_fields
 from workbench.views.screens.sweep_jobs import jobs_panel
 from workbench.views.screens.typed import DRAFT, PAUSE
 
+WISH = "sweep wish"
+"""In the session: what a button asks for, which is done once the fields are read."""
 NEW_SUITE = "*"
 """Stands in the address for a suite that has no file yet; no suite can be named so."""
 
@@ -90,7 +94,7 @@ class Draft:
 
 def show() -> None:
     """The page."""
-    st.title("Sweep")
+    st.title("Sweep", anchor=False)
     with errors_shown():
         project = open_project()
         jobs_panel(project)
@@ -98,7 +102,7 @@ def show() -> None:
 
 
 def _editor(project: Project) -> None:
-    st.subheader("Suite")
+    st.subheader("Suite", anchor=False)
     names = suite_names(project)
     titles = {NEW_SUITE: "＋ new suite", **{name: f.one_line(name) for name in names}}
     left, right = st.columns([3, 1], vertical_alignment="bottom")
@@ -111,14 +115,20 @@ def _editor(project: Project) -> None:
         st.session_state.setdefault("new suite", draft.name)
         name = st.text_input("Name of the new suite", placeholder="sentiment", key="new suite", live=PAUSE)
         draft.name = name.strip()
+    actions = st.container()  # above the fields, which would be in the way of whoever starts a suite as it is
     try:
         draft.problem = ""
         _edit(project, draft, how)
     except WorkbenchError as error:
         draft.problem = str(error)
     _keep(project, draft)
-    _tell(project, draft)
-    _actions(project, draft)
+    if action := st.session_state.pop(WISH, None):  # only now: the fields may have been left by the press of a button
+        if not draft.problem:
+            _act(action, project, draft)
+        st.rerun()
+    with actions:
+        _tell(project, draft)
+        _actions(project, draft)
 
 
 def _draft(project: Project, chosen: str) -> Draft:
@@ -129,9 +139,17 @@ def _draft(project: Project, chosen: str) -> Draft:
         draft = drafts[chosen] = _opened(project, chosen, take_up(project, "suite", chosen))
         if draft.copy.kept:
             _take(draft, draft.copy.kept)
-    elif chosen != NEW_SUITE and not draft.changed and _text(project, chosen) != draft.was:
-        draft = drafts[chosen] = _opened(project, chosen, Copy("suite", chosen))
-    return draft
+    if _is_old(project, chosen, draft):
+        _forget(project, draft)
+    return drafts[chosen]
+
+
+def _is_old(project: Project, chosen: str, draft: Draft) -> bool:
+    """Whether another window or program has written what stands here, or the file where nothing was changed here."""
+    if is_over(project, draft.copy):
+        return True
+    text = draft.was if chosen == NEW_SUITE else _text(project, chosen)
+    return text != draft.was and (text == draft.text or not draft.changed)
 
 
 def _opened(project: Project, chosen: str, copy: Copy) -> Draft:
@@ -143,7 +161,8 @@ def _opened(project: Project, chosen: str, copy: Copy) -> Draft:
 
 
 def _text(project: Project, name: str) -> str:
-    return read_text(project.root / suite_file(project, name))
+    shown = suite_file(project, name)
+    return read_text(project.root / shown, shown)
 
 
 def _take(draft: Draft, kept: KeptDraft) -> None:
@@ -165,7 +184,12 @@ def _keep(project: Project, draft: Draft) -> None:
 
 def _tell(project: Project, draft: Draft) -> None:
     """Tells of another window, or of a file that is another by now."""
-    tell(draft.copy, partial(_forget, project, draft), partial(_take, draft))
+    tell(project, draft.copy, partial(_forget, project, draft), partial(_take, draft))
+    with place():
+        _tell_of_file(project, draft)
+
+
+def _tell_of_file(project: Project, draft: Draft) -> None:
     if draft.was is not None and draft.changed and _text(project, draft.name) != draft.was:
         st.warning("The file was changed by someone else since this draft was begun. Undo all changes to load it.")
 
@@ -221,16 +245,17 @@ def _fill(project: Project, draft: Draft) -> None:
 
 def _actions(project: Project, draft: Draft) -> None:
     problem = draft.problem or _problem(draft.text, _shown(project, draft))
-    if problem:
-        st.error(literal(problem))
+    with place():
+        if problem:
+            st.error(literal(problem))
     with st.container(horizontal=True, vertical_alignment="center"):
         blocked = bool(problem) or not draft.name
-        st.button("Check", disabled=blocked, key="check", on_click=_act, args=(_check, project, draft))
-        unchanged = not draft.changed
-        st.button("Save", disabled=blocked or unchanged, key="save", on_click=_act, args=(_save, project, draft))
+        st.button("Check", disabled=blocked, key="check", on_click=_wish, args=(_check,))
+        # Not closed where nothing is changed: a button that closes under the keys loses their place on the page.
+        st.button("Save", disabled=blocked, key="save", on_click=_wish, args=(_save,))
         label = "Save and start" if draft.changed else "Start"
         st.button(
-            label, type="primary", disabled=blocked, key="start", on_click=_act, args=(_start, project, draft),
+            label, type="primary", disabled=blocked, key="start", on_click=_wish, args=(_start,),
             help="The run goes on in a process of its own, also when this page or the app is closed.",
         )  # fmt: skip
         st.button("Undo all changes", disabled=not draft.changed, key="undo", on_click=_forget, args=(project, draft))
@@ -251,8 +276,12 @@ def _problem(text: str, shown: str) -> str:
     return ""
 
 
+def _wish(action: Callable[[Project, Draft], str]) -> None:
+    st.session_state[WISH] = action
+
+
 def _act(action: Callable[[Project, Draft], str], project: Project, draft: Draft) -> None:
-    """Does it before the page is drawn anew, and leaves what is to be said of it."""
+    """Does it, and leaves what is to be said of it."""
     try:
         said = action(project, draft)
         st.session_state["sweep said"] = ("ok", said) if said else None
@@ -279,6 +308,8 @@ def _check(project: Project, draft: Draft) -> str:
 
 
 def _save(project: Project, draft: Draft) -> str:
+    if not draft.changed:
+        return f"{_shown(project, draft)} says the same already"
     shown = save_suite(project, draft.name, draft.text, draft.was)
     let_go(project, draft.copy)
     draft.was = draft.text
@@ -291,6 +322,7 @@ def _save(project: Project, draft: Draft) -> str:
 
 
 def _start(project: Project, draft: Draft) -> str:
+    read_project()  # the run's own process reads the file: it would end at once where that can't be done
     _check(project, draft)
     assert draft.plan is not None
     local = draft.plan[-1]

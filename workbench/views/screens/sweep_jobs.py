@@ -16,6 +16,7 @@ from workbench.store.runs import get_run, quarantined_cases, run_variants
 from workbench.store.standing import Standing, run_of_process, standing
 from workbench.views import format as f
 from workbench.views.looks import run_looks
+from workbench.views.screens.loaded import so_far
 from workbench.views.screens.page import (
     STORE,
     errors_shown,
@@ -25,6 +26,7 @@ from workbench.views.screens.page import (
     open_screen,
     open_store,
     plain_text,
+    read_project,
 )
 
 EVERY, EVERY_IDLE, EVERY_LARGE = 1.0, 5.0, 4.0
@@ -45,7 +47,7 @@ def jobs_panel(project: Project) -> None:
 def _panel(project: Project) -> None:
     if not (jobs := list_jobs(project)):
         return
-    st.subheader("Jobs")
+    st.subheader("Jobs", anchor=False)
     with errors_shown(), open_store() as connection:
         alive = [job for job in jobs if state(job) != "ended"]
         st.session_state["large job"] = False
@@ -80,8 +82,8 @@ def _job(project: Project, connection: Any, job: Job) -> None:
             plain_text("\n".join(run_looks(run, {v.id: v.label for v in run_variants(connection, run.id)})))
         if doing == "ended" and run.status == "failed":
             plain_text(f.one_line(f.shorten(log_end(project, job).rpartition("\n")[2], 400)))
-        if how is not None and how.means:
-            _first_results(how, run.id, len(quarantined_cases(connection, [run.id]).get(run.id, ())))
+        if how is not None:
+            _first_results(connection, how, run.id)
 
 
 def _run(project: Project, connection: Any, job: Job) -> Run | None:
@@ -136,6 +138,7 @@ def _stop(job: str) -> None:
 
 def _resume(job: str) -> None:
     def resume(project: Project, found: Job) -> None:
+        read_project()
         start_job(project, found.suite, local=found.local, store=os.environ.get(STORE), resume=found.run)
 
     _act(job, resume)
@@ -152,28 +155,32 @@ def _act(job: str, action: Callable[[Project, Job], None]) -> None:
         st.session_state["job said"] = str(error)
 
 
-def _first_results(how: Standing, run: str, quarantined: int) -> None:
-    """Means so far, a row a variant, and the newest answers."""
+def _first_results(connection: Any, how: Standing, run: str) -> None:
+    """Means so far with their intervals, a row a variant, and the newest answers."""
+    labels = {v.id: f.one_line(v.label) for v in run_variants(connection, run)}
     rows: dict[str, dict[str, str]] = {}
-    for m in how.means:
-        mean = f.NONE if m.mean is None else f.number(m.mean) if m.kind == "number" else f"{f.percent(m.mean)} %"
-        rows.setdefault(m.variant, {"so far, incomplete": f.one_line(m.variant)})[f.one_line(m.scorer)] = (
-            f"{mean} of {m.scores:,}"
-        )
+    for scorer, summaries in so_far(connection, run).items():
+        for s in (s for s in summaries if s.cases):
+            row = rows.setdefault(s.variant, {"so far, incomplete": labels[s.variant]})
+            row[f.one_line(scorer)] = f"{f.estimate(s)} · {f.plural(s.cases, 'case')}"
     means = list(rows.values())
-    st.dataframe(means, hide_index=True, width="stretch", height=35 * min(len(rows) + 1, 7) + 3)
-    if quarantined:
-        st.caption(f.left_out(quarantined))
+    if means:
+        st.dataframe(means, hide_index=True, width="stretch", height=35 * min(len(rows) + 1, 7) + 3)
+        if aside := quarantined_cases(connection, [run]).get(run):
+            st.caption(f.left_out(len(aside)))
     lines = [
         f"{f.one_line(n.variant)} · {f.one_line(f.shorten(n.case, CELL_CHARS))} · "
         + f.one_line(f.shorten(f"failed: {n.failure}" if n.failure else n.text, CELL_CHARS))
         for n in how.newest
     ]
-    plain_text("\n".join(lines))
+    if lines:
+        plain_text("\n".join(lines))
     newest = [
         {"variant": n.variant, "case": n.case, "answer": n.text, "failed": n.failure and str(n.failure)}
         for n in how.newest
     ]
     with st.container(horizontal=True):
-        exports(lambda: means, f"{run} so far", "Means so far")
-        exports(lambda: newest, f"{run} newest", "Newest answers")
+        if means:
+            exports(lambda: means, f"{run} so far", "Means so far")
+        if newest:
+            exports(lambda: newest, f"{run} newest", "Newest answers")

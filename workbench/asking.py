@@ -220,9 +220,10 @@ class Asker:
         return False
 
     def _known(self, ids: Sequence[str]) -> dict[str, Output]:
-        with self._room.database.read() as connection:
-            known = recording.known(connection, ids, self._room.newer_than, self._room.run)
-        return {i: kept.output for i, kept in known.items()}
+        if not ids:
+            return {}
+        with self._room.database.write() as connection:
+            return recording.reuse(connection, self._room.run, ids, self._room.newer_than)
 
     def _receive(self, arrived: Arrived) -> None:
         """Commits what has arrived, then tries the jobs that waited for it; raises what an engine raised."""

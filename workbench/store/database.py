@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from workbench.errors import StoreError
 from workbench.store.sqlite import PATIENCE, WRITING, begin, connect_args, file_of, set_pragmas
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest step; a test holds it against the migration files."""
 
+Connection = sa.Connection
 CHUNK = 500
 """Ids in one look-up: SQLite bounds the variables of a statement."""
 
@@ -158,6 +159,18 @@ reused = sa.Table(
     sa.Column("run", sa.Text, primary_key=True),
     sa.Column("output", sa.Integer, sa.ForeignKey("outputs.number"), primary_key=True, index=True),
     sqlite_with_rowid=False,
+)
+
+reservations = sa.Table(
+    "reservations",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("heartbeat", sa.Float, nullable=False),
+    sa.Column("cost", sa.Float, nullable=False),
+    sa.Column("tokens", sa.Integer, nullable=False),
 )
 
 batches = sa.Table(

@@ -44,7 +44,7 @@ def start_run(connection: sa.Connection, run: str, suite: Suite, plan: Plan, hea
     _refuse_second(connection, suite.name, run)
     header = {**header, "reuse_noted": True}
     row: dict[str, Any] = {"id": run, "suite": suite.name, "stage": suite.stage, "status": "running", "started": now()}
-    row |= {"planned": len(plan.trials), "plan": plan.id, "header": header, **_alive()}
+    row |= {"planned": len(plan.trials), "plan": plan.id, "header": header, **alive()}
     connection.execute(db.runs.insert(), row)
     connection.execute(db.variants.insert(), [_variant_row(run, i, v) for i, v in enumerate(suite.variants)])
     found = gathered((t for t, _ in plan.trials), suite.retrieve["into"]) if suite.retrieve else {}
@@ -87,7 +87,7 @@ def resume_run(connection: sa.Connection, run: str, plan: Plan, facts: Mapping[s
         both = {name: {**old.get(name, {}), **facts[name]} for name in ("terms", "judges")}
         return {**facts, **both, "scorers": list(dict.fromkeys([*facts["scorers"], *old.get("scorers", [])]))}
 
-    _change_header(connection, run, judged_by, status="running", ended=None, **_alive())
+    _change_header(connection, run, judged_by, status="running", ended=None, **alive())
 
 
 def take_up(connection: sa.Connection, run: str) -> str:
@@ -98,7 +98,7 @@ def take_up(connection: sa.Connection, run: str) -> str:
     if row["status"] == "running" and row["pid"] != os.getpid() and is_alive(row):
         raise StoreError(f"run {run} is at work in process {row['pid']} on {row['host']}; wait for it to end")
     forget(connection, run)
-    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **_alive()))
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **alive()))
     return str(row["status"])
 
 
@@ -167,12 +167,11 @@ def spent(connection: sa.Connection, run: str | None = None) -> tuple[float, int
     return float(cost), int(count)
 
 
-def spent_by_others(connection: sa.Connection, run: str, after: int) -> tuple[int, float, int]:
-    """The number of the newest output, then dollars and tokens, as in `spent`, of those beyond the number `after` that
-    other runs asked for."""
+def spent_since(connection: sa.Connection, after: int) -> tuple[int, float, int]:
+    """The number of the newest output, then dollars and tokens, as in `spent`, of those beyond the number `after`."""
     o = db.outputs.c
-    newest = connection.execute(sa.select(sa.func.coalesce(sa.func.max(o.number), after))).scalar_one()
-    cost, count = connection.execute(sa.select(*_spendings()).where(o.number > after, o.run != run)).one()
+    newest = connection.execute(sa.select(sa.func.coalesce(sa.func.max(o.number), 0))).scalar_one()
+    cost, count = connection.execute(sa.select(*_spendings()).where(o.number > after)).one()
     return int(newest), float(cost), int(count)
 
 
@@ -329,7 +328,8 @@ def _refuse_second(connection: sa.Connection, suite: str, run: str) -> None:
             )
 
 
-def _alive() -> dict[str, Any]:
+def alive() -> dict[str, Any]:
+    """By which `is_alive` knows this process."""
     return {"heartbeat": time.time(), "pid": os.getpid(), "host": socket.gethostname()}
 
 

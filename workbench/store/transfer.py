@@ -30,7 +30,7 @@ MAX_LINE = 4 * MAX_TEXT
 MAX_BYTES = 16 * 2**30
 """Of an export, unpacked: one that unpacks to more is refused."""
 SQLITE, GZIP = b"SQLite format 3\0", b"\x1f\x8b"
-_STRUCTURE = {*TABLES, "summaries", "score_sums", "alembic_version", "sqlite_sequence"}
+_STRUCTURE = {*TABLES, "summaries", "score_sums", "reservations", "alembic_version", "sqlite_sequence"}
 
 
 def export_lines(connection: sa.Connection, runs: Sequence[str] = ()) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from workbench.errors import StoreError
 from workbench.loopback import Script, Server, serve
 from workbench.prepare import budgets, prepare_suite
 from workbench.registry import SCORERS
+from workbench.spending import turn
 from workbench.store import recording, runs
 from workbench.store.database import Database
 
@@ -195,9 +196,11 @@ def test_what_other_runs_spend_meanwhile_counts_in_the_projects_budget(tmp_path:
     request = next(prepared.blocks(0))[0].request
     database = Database.open(found.store_url)
     (budget,) = budgets(prepared, database, "mine")
-    assert budget.passed_by(request) == ""
+    with turn(database, [budget]):
+        assert budget.passed_by(request) == ""
     assert command(root, "run", "s", "--quiet") == 3
-    budget.look()
+    with turn(database, [budget]):
+        pass
     (cost,) = query(root, "SELECT sum(cost) FROM outputs")[0]
     assert f"${cost:.4f} of $0.1 are spent" in budget.passed_by(request)
     database.close()

@@ -145,6 +145,23 @@ def test_what_cannot_be_asked_says_why_and_leaves_the_others_be(
         assert good.text.startswith("Say yes")
 
 
+def test_tries_under_way_count_in_the_projects_budget(playground: Playground, database: Database) -> None:
+    slow = echo(answers={".": LONG}, tokens_per_second=50)
+    (first,) = ask(playground, asked(slow, max_tokens=90), budget={"tokens": 200})
+    (second,) = ask(playground, asked(slow, max_tokens=90), budget={"tokens": 200})
+    assert second.problem.startswith("the project's budget")
+    playground.stop([first])
+    until(lambda: first.done)
+    assert first.output and "beyond" in first.output.extra, "it may have been paid for, whatever it tells"
+    broken = asked(
+        Model("own", "python", {"path": "none.py:answer"}, price={"input": 1.0, "output": 1.0}), max_tokens=9
+    )
+    (failed,) = ask(playground, broken, budget={"tokens": 2000})
+    until(lambda: failed.done)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM reservations").scalar() == 0
+
+
 def test_an_engine_that_breaks_says_so(playground: Playground, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def answer(messages, params, seed):\n    raise RuntimeError('out of order')\n")
     answers = ask(playground, asked(Model("own", "python", {"path": f"{tmp_path}/broken.py:answer"})))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from workbench.errors import StoreError, UnknownName, UseError
 from workbench.records import Case, Failure, Message, Output, Request, Score, ScorerSpec, Suite, Trial, Variant
 from workbench.store import database as db
-from workbench.store import recording, runs
+from workbench.store import recording, runs, sqlite
 from workbench.store.database import HEAD, Database, shown
 
 VARIANTS = tuple(Variant("p", f"pr1-{i}", "echo", {"temperature": i}, label=f"t={i}") for i in range(2))
@@ -133,7 +133,7 @@ def test_a_full_disk_says_so_and_keeps_what_was_written(database: Database, tmp_
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count={pages}")
 
-    sa.event.listen(engine, "begin", db._begin)
+    sa.event.listen(engine, "begin", sqlite.begin)
     full = Database(engine, "sqlite:///full.db")
     first = trials()[0]
     big = Output(asked(first).id, text="x" * 100_000)

@@ -19,6 +19,7 @@ The map, in the order in which the data flows; folders are the stages, files bes
     records.py       the plain records that the stages speak
     registry.py      one shape for every extension point
     scoring.py       outputs to scores, while a run goes or later
+    spending.py      the project's budget, from which several processes spend
     stopping.py      whether there is a next block: until settled, races
     tracing.py       spans for OpenTelemetry, where its variables ask for them
     upkeep.py        a store taken in, and looked through

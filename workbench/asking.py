@@ -27,7 +27,8 @@ from workbench.run.budget import Budget, Use, worst_use
 from workbench.run.plan import Asked, identified
 from workbench.run.send import Dispatcher, Ended
 from workbench.scorers.base import Rubric, Wanting
-from workbench.store import batches, recording
+from workbench.spending import project_budget
+from workbench.store import recording
 from workbench.store.database import Database
 from workbench.tracing import open_spans
 
@@ -220,9 +221,10 @@ class Asker:
         return False
 
     def _known(self, ids: Sequence[str]) -> dict[str, Output]:
-        with self._room.database.read() as connection:
-            known = recording.known(connection, ids, self._room.newer_than, self._room.run)
-        return {i: kept.output for i, kept in known.items()}
+        if not ids:
+            return {}
+        with self._room.database.write() as connection:
+            return recording.reuse(connection, self._room.run, ids, self._room.newer_than)
 
     def _receive(self, arrived: Arrived) -> None:
         """Commits what has arrived, then tries the jobs that waited for it; raises what an engine raised."""
@@ -267,29 +269,5 @@ def run_budgets(
             )
     with database.read() as connection:
         spent = Use(*recording.spent(connection, run))
-    budgets = project_budget(limits, database, desk.worst_case, run)
+    budgets = project_budget(limits, desk.worst_case, run)
     return [Budget(own.get("cost"), own.get("tokens"), own.get("time"), desk.worst_case, spent), *budgets]
-
-
-def project_budget(
-    limits: Mapping[str, Json], database: Database, worst: Callable[[Request], Use], run: str
-) -> list[Budget]:
-    """The project's budget, with all that its store has spent, and what batches may take at most. What other runs
-    spend meanwhile counts as soon as they have kept it; what they have in flight is theirs to know."""
-    if not limits.keys() & {"cost", "tokens"}:
-        return []
-    newest, kept = 0, Use()
-
-    def others() -> Use:
-        nonlocal newest, kept
-        with database.read() as connection:
-            newest, cost, tokens = recording.spent_by_others(connection, run, newest)
-            waiting = Use(*batches.in_flight(connection))
-        kept += Use(cost, tokens)
-        return kept + waiting
-
-    with database.read() as connection:
-        own = Use(*recording.spent(connection, run))
-    budget = Budget(limits.get("cost"), limits.get("tokens"), None, worst, own, "the project's budget", others=others)
-    budget.look()
-    return [budget]

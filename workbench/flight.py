@@ -5,11 +5,12 @@ A run's trials and the questions of its judges go this way, each with what waits
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -17,14 +18,17 @@ from threading import Event
 from workbench.engines.base import Engine
 from workbench.errors import StoreError
 from workbench.records import Output, Request
-from workbench.run.budget import Budget, Use
+from workbench.run.budget import Budget
 from workbench.run.send import Dispatcher
+from workbench.spending import landing, settled, turn
 from workbench.store import recording
 from workbench.store.database import Database
 from workbench.store.recording import Kept
 
 AHEAD = 1000
 """How many requests are lined up at least, in whole blocks: enough to keep engines busy, few enough to stay small."""
+TURN_SECONDS = recording.STALE_SECONDS / 4
+"""How long what is in flight stays reserved without a sign of life, at most."""
 GATHER_SECONDS = 0.01
 """How long to wait for others after a first answer has come: they are committed together."""
 
@@ -69,6 +73,10 @@ class Flight:
         """Ids of what is asked and has not arrived."""
         self._unkept: list[tuple[Request, str, Output]] = []
         """What arrived when the store could not be written: it is paid for, and kept as soon as that can be."""
+        self._turned = time.monotonic()
+        """When the last turn was."""
+        self._waited = False
+        """Whether it has waited for what others have in flight."""
 
     def line_up(self, block: int, request: Request) -> None:
         self._pending.append((block, request))
@@ -76,23 +84,38 @@ class Flight:
     def submit(self, dispatcher: Dispatcher) -> str:
         """Asks what is lined up, as far as the budgets allow; all at once, so that blocks are seen whole. Returns
         which budget ended it, in words."""
-        asked: list[tuple[int, Request]] = []
-        ended = ""
-        for budget in self._room.budgets if self._pending else ():
-            budget.look()
-        while self._pending and not self._room.stop.is_set():
-            _, request = self._pending[0]
-            why = next((why for budget in self._room.budgets if (why := budget.passed_by(request))), "")
-            if why:  # answers may take less than their worst case: only with none under way it is the end
-                ended = "" if self.flying else why
-                break
-            asked.append(self._pending.popleft())
-            self.flying.add(request.id)
-            for budget in self._room.budgets:
-                budget.ask(request)
+        ended, asked = "", list[tuple[int, Request]]()
+        if self._pending or (self.flying and time.monotonic() - self._turned > TURN_SECONDS):
+            self._turned = time.monotonic()
+            with turn(self._room.database, self._room.budgets):
+                ended, asked = self._choose()
+        self.flying |= {request.id for _, request in asked}
         for (_, request), future in zip(asked, dispatcher.submit_all(asked), strict=True):
             future.add_done_callback(partial(self._arrive, request))
         return ended
+
+    def _choose(self) -> tuple[str, list[tuple[int, Request]]]:
+        """Which budget ended it, in words, and what can be asked."""
+        asked: list[tuple[int, Request]] = []
+        while self._pending and not self._room.stop.is_set():
+            _, request = self._pending[0]
+            for budget in self._room.budgets:
+                if why := budget.passed_by(request):
+                    # answers may take less than their worst case: only with none under way it is the end
+                    return "" if self.flying or asked or self._waits_for(budget) else why, asked
+            asked.append(self._pending.popleft())
+            for budget in self._room.budgets:
+                budget.ask(request)
+        return "", asked
+
+    def _waits_for(self, budget: Budget) -> bool:
+        """Whether another process has some of the budget in flight; says once whose (a warning in the log)."""
+        if budget.awaited and not self._waited:
+            self._waited = True
+            logging.getLogger("workbench").warning(
+                "%s is left to what is in flight for %s; waiting for it", budget.what, budget.awaited
+            )
+        return bool(budget.awaited)
 
     def out_of_time(self) -> str:
         """Which budget has no time left, in words."""
@@ -124,19 +147,21 @@ class Flight:
         answered, cancelled = self._unkept, []
         for request, future in arrived:
             if future.exception() is not None:
+                for budget in self._room.budgets:
+                    budget.drop(request.id)
                 continue
-            output = future.result()
-            for beyond in {budget.settle(output): None for budget in self._room.budgets}:
-                if beyond != Use():  # kept, for those who count what was spent before
-                    output = replace(output, extra={**output.extra, "beyond": asdict(beyond)})
+            output = settled(future.result(), self._room.budgets)
             if output.failure and output.failure.kind == "cancelled":
                 cancelled.append(request.id)
             else:
                 answered.append((request, self._room.engines[request.model].identity, output))
         if not answered:
+            if arrived:  # nothing to keep, and less in flight
+                with turn(self._room.database, self._room.budgets):
+                    pass
             return Landed(cancelled=cancelled)
         try:
-            with self._room.database.write() as connection:
+            with landing(self._room.database, self._room.budgets) as connection:
                 kept = recording.keep(connection, self._room.run, answered)
                 recording.beat(connection, self._room.run)
         except StoreError as error:

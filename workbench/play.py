@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
@@ -22,11 +23,12 @@ from workbench.engines.llama import lock
 from workbench.errors import UseError, WorkbenchError
 from workbench.models import open_models, with_price
 from workbench.records import EMPTY, Case, Json, Model, Output, Prompt, Request, Trial, Variant, content_id
-from workbench.run.budget import Budget, Use, most_tokens, worst_use
+from workbench.run.budget import most_tokens, worst_use
 from workbench.run.plan import Asked, check_capabilities, plan_block
 from workbench.run.send import Dispatcher
-from workbench.store import recording
+from workbench.spending import SharedBudget, landing, project_budget, settled, turn
 from workbench.store.database import Database
+from workbench.store.tries import RUN as PLAYGROUND
 from workbench.store.tries import keep_try
 from workbench.tracing import open_spans
 
@@ -52,6 +54,8 @@ class Answer:
     def __init__(self, question: Question) -> None:
         self.question = question
         self.request: Request | None = None
+        self.limits: Sequence[SharedBudget] = ()
+        """In which it counts while it is under way."""
         self.output: Output | None = None
         self.number: int | None = None
         """Under which the store has it."""
@@ -146,7 +150,7 @@ class Playground:
         question = answer.question
         key, engine = self._engine(question.model)
         request = _planned(question, key, engine)
-        self._check_budget(request, with_price(question.model), engine, budget)
+        answer.limits = self._reserved(request, with_price(question.model), engine, budget)
         answer.request = request
         with self._guard:
             self._waiting.setdefault(request.id, []).append(answer)
@@ -162,21 +166,24 @@ class Playground:
                 self._dispatcher.add(key, self._engines[key])
             return key, self._engines[key]
 
-    def _check_budget(self, request: Request, model: Model, engine: Engine, budget: Mapping[str, Json]) -> None:
-        """Raises UseError where the answer could pass the project's budget."""
+    def _reserved(
+        self, request: Request, model: Model, engine: Engine, budget: Mapping[str, Json]
+    ) -> Sequence[SharedBudget]:
+        """The project's budget, in which the answer counts from now on. Raises UseError where it could pass it."""
         if not budget:
-            return
+            return ()
         if most_tokens(request)[1] is None:
             raise UseError("the project has a budget: set max_tokens, since nothing else bounds an answer")
         if "cost" in budget and model.price is None and not engine.in_process:
             raise UseError(f"the project has a budget: write the price of '{model.alias}' into workbench.yaml")
         worst = worst_use(request, None if engine.in_process else model.price)
-        with self._database.read() as connection:
-            used = Use(*recording.spent(connection))
-        what = "the project's budget"
-        limit = Budget(budget.get("cost"), budget.get("tokens"), None, lambda _: worst, used, what)
-        if why := limit.passed_by(request):
-            raise UseError(why)
+        limits = project_budget(budget, lambda _: worst, PLAYGROUND)
+        with turn(self._database, limits):
+            for limit in limits:
+                if why := limit.passed_by(request):
+                    raise UseError(why)
+                limit.ask(request)
+        return limits
 
     def _on_piece(self, piece: Piece) -> None:
         with self._guard:
@@ -197,12 +204,21 @@ class Playground:
                 output = replace(output, text=answer.text)  # what came before it was stopped
             question = answer.question
             asked = replace(request, model=question.model.alias)
-            with self._database.write() as connection:
+            output = settled(output, answer.limits)
+            with landing(self._database, answer.limits) as connection:
                 number = keep_try(connection, question.prompt, question.inputs, asked, engine.identity, output)
         except WorkbenchError as error:
+            self._give_up(answer, request)
             answer.finish(output, None, str(error))
         else:
             answer.finish(output, number)
+
+    def _give_up(self, answer: Answer, request: Request) -> None:
+        """What could not be asked, or kept, is not under way any more."""
+        for limit in answer.limits:
+            limit.drop(request.id)
+        with suppress(WorkbenchError), turn(self._database, answer.limits):
+            pass
 
 
 def waits_for() -> str:

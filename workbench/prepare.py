@@ -11,7 +11,7 @@ from itertools import chain, takewhile
 from pathlib import Path
 from threading import Event
 
-from workbench.asking import Desk, project_budget
+from workbench.asking import Desk
 from workbench.define.gates import Gate
 from workbench.define.places import at_setting, in_file_of
 from workbench.define.prompt import render_prompt
@@ -32,6 +32,7 @@ from workbench.scorers.build import asking_parts, compares, scorer_terms
 from workbench.scorers.judge import Judge
 from workbench.scorers.timing import Latency
 from workbench.scoring import Scorers, build_scorers, check_expected
+from workbench.spending import project_budget
 from workbench.stopping import check_decides
 from workbench.store import batches, recording
 from workbench.store.database import Database
@@ -268,7 +269,7 @@ def known_answers(database: Database, newer_than: str, run: str = "") -> Callabl
 
 
 def budgets(prepared: Prepared, database: Database, run: str) -> list[Budget]:
-    """The run's budget and the project's, with what was spent before and what batches may take at most."""
+    """The run's budget, with what was spent before and what batches may take at most, and the project's."""
     own, project = prepared.suite.budget, prepared.project_budget
     if not own and not project:
         return []
@@ -276,7 +277,7 @@ def budgets(prepared: Prepared, database: Database, run: str) -> list[Budget]:
         by_run = Use(*recording.spent(connection, run)) + Use(*batches.in_flight(connection, run))
     worst = prepared.worst_case
     limits = [Budget(own.get("cost"), own.get("tokens"), own.get("time"), worst, by_run)] if own else []
-    return limits + project_budget(project, database, worst, run)
+    return limits + project_budget(project, worst, run)
 
 
 def _check_variant(suite: Suite, variant: Variant, engine: Engine) -> None:

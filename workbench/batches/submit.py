@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import chain, product
 from tempfile import TemporaryFile
 
 from workbench.begin import RunOptions, begin
@@ -26,6 +27,7 @@ from workbench.run.budget import most_tokens
 from workbench.run.chunks import Chunk, Chunks
 from workbench.run.reuse import split
 from workbench.scoring import score_run
+from workbench.spending import landing, turn
 from workbench.store import batches, recording
 from workbench.store.batches import BatchRow
 from workbench.store.database import Database
@@ -231,37 +233,39 @@ def _plan(
     for block in prepared.blocks(seed):
         parts = split(block, known)
         done.reused += sum(planned.request.id in parts.answered for planned in block)
-        asked: list[tuple[Request, str]] = []
-        refused: list[Output] = []
-        for request in parts.to_ask:
-            if request.id in seen:
-                continue
-            seen.add(request.id)
-            if request.id in flying:
-                done.elsewhere += flying[request.id] != done.run
-                continue
-            done.stopped_by = done.stopped_by or next((w for b in limits if (w := b.passed_by(request))), "")
-            if done.stopped_by:
-                done.left += 1
-                continue
-            asked.append((request, prepared.engines[request.model].identity))
-            try:
-                size = len(hosts[request.model].line(request))
-            except ModelError as error:
-                refused.append(failed(request, "refused", str(error)))
-                continue
-            for budget in limits:
-                budget.ask(request)
-            bounded = most_tokens(request)[1] is not None
-            chunks.add(request.model, request.id, size, prepared.worst_case(request), bounded=bounded)
+        asked, refused = list[tuple[Request, str]](), list[Output]()
+        with turn(database, limits):
+            for request in parts.to_ask:
+                if request.id in seen:
+                    continue
+                seen.add(request.id)
+                if request.id in flying:
+                    done.elsewhere += flying[request.id] != done.run
+                    continue
+                done.stopped_by = done.stopped_by or next((w for b in limits if (w := b.passed_by(request))), "")
+                if done.stopped_by:
+                    done.left += 1
+                    continue
+                asked.append((request, prepared.engines[request.model].identity))
+                try:
+                    size = len(hosts[request.model].line(request))
+                except ModelError as error:
+                    refused.append(failed(request, "refused", str(error)))
+                    continue
+                for budget in limits:
+                    budget.ask(request)
+                bounded = most_tokens(request)[1] is not None
+                chunks.add(request.model, request.id, size, prepared.worst_case(request), bounded=bounded)
         with database.write() as connection:
             recording.attach(connection, done.run, parts.answered.values())
             recording.keep_requests(connection, asked)
             recording.keep_outputs(connection, done.run, refused)
-    with database.write() as connection:
+    with landing(database, limits) as connection:  # from here on they count as open batches
         number = len(batches.list_batches(connection, done.run))
         rows = [(_row(prepared, done.run, number + i, chunk), chunk.requests) for i, chunk in enumerate(chunks.done, 1)]
         batches.add_batches(connection, rows)
+        for budget, request_id in product(limits, chain.from_iterable(requests for _, requests in rows)):
+            budget.drop(request_id)
 
 
 def _row(prepared: Prepared, run: str, number: int, chunk: Chunk) -> BatchRow:

@@ -279,8 +279,8 @@ def _company(prepared: Prepared, database: Database) -> Iterator[str]:
         what = f"by its clock run {newest[0].id} began at {newest[0].started}, which is not yet"
         yield f"{what}: 'latest' stays that one; name this run by its id"
     if others:
-        what = "the project's budget counts what others have spent, not what they have in flight"
-        yield f"in this store run {', '.join(others)} is at work, too; {what}: together they may pass it"
+        what = "both spend from the project's budget, and one may wait for what the other has in flight"
+        yield f"in this store run {', '.join(others)} is at work, too: {what}"
 
 
 def _print_plan(prepared: Prepared, plan: Plan, settings: Settings) -> None:

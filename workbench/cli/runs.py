@@ -127,10 +127,11 @@ def score(session: Session, run: str, scorers: tuple[str, ...], as_json: bool) -
 
     Without --with: by the scorers that its suite has now.
     """
-    from workbench.asking import Desk, project_budget
+    from workbench.asking import Desk
     from workbench.cli.judge import judging_lines, unlicensed
     from workbench.judges.judging import judge_stored, split_scorers
     from workbench.scoring import Scorers, build_scorers, score_run
+    from workbench.spending import project_budget
 
     database, root = session.database(), session.project.root
     with database.read() as connection:
@@ -144,7 +145,7 @@ def score(session: Session, run: str, scorers: tuple[str, ...], as_json: bool) -
     texts = scorers or [str(found.header["path"])]
     alone, asking = split_scorers([pair for text in texts for pair in built(text)])
     done = score_run(database, found.id, alone)
-    budgets = project_budget(session.project.budget, database, desk.worst_case, found.id)
+    budgets = project_budget(session.project.budget, desk.worst_case, found.id)
     judging = judge_stored(database, found.id, asking, desk, budgets)
     with database.read() as connection:
         print_view(load_view(connection, found.id), as_json)

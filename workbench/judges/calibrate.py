@@ -17,7 +17,7 @@ from statistics import correlation
 from threading import Event
 from typing import Any, Literal
 
-from workbench.asking import Ask, Asker, Desk, Judging, project_budget
+from workbench.asking import Ask, Asker, Desk, Judging
 from workbench.define.files import replace_text
 from workbench.errors import DataError, ScorerError, UseError, WorkbenchError
 from workbench.flight import Room
@@ -27,6 +27,7 @@ from workbench.run.send import Dispatcher
 from workbench.scorers.base import Answered
 from workbench.scorers.build import build_scorer
 from workbench.scorers.judge import SIDES, Judge
+from workbench.spending import project_budget
 from workbench.stats.agreement import cohen_kappa, krippendorff_alpha
 from workbench.store.database import Database
 
@@ -89,7 +90,7 @@ def calibrate(
     _check_labels(labels, judge, wanted.labels)
     judging = Judging(planned=len(labels))
     found: dict[int, _Said] = {}
-    budgets = project_budget(limits, database, desk.worst_case, CALIBRATION)
+    budgets = project_budget(limits, desk.worst_case, CALIBRATION)
     room = Room(database, CALIBRATION, desk.engines, budgets, stop=stop or Event())
     about = {"workbench.rubric": wanted.rubric}
     with (

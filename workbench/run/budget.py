@@ -41,17 +41,14 @@ class Budget:
     worst: Callable[[Request], Use] = lambda request: Use()
     spent: Use = Use()
     what: str = "the run's budget"
-    others: Callable[[], Use] = Use
-    """What others have spent of it by now; `look` asks."""
+    awaited: str = ""
+    """Who else has some of it in flight, and may give it back; empty: nobody."""
     started: float = field(default_factory=time.monotonic)
     _in_flight: dict[str, Use] = field(default_factory=dict)
     _open: Use = Use()
     """The sum of what is in flight."""
     _elsewhere: Use = Use()
-
-    def look(self) -> None:
-        """Brings up to date what others have spent."""
-        self._elsewhere = self.others()
+    """What others have spent, or have in flight."""
 
     @property
     def out_of_time(self) -> str:
@@ -82,12 +79,17 @@ class Budget:
         """The answer is there: it counts with what it took. A failure, and a try before that was lost on the way, may
         have been paid for all the same, so that each counts with its worst case where it tells nothing. Gives what it
         counts with beyond what it tells."""
-        worst = self._in_flight.pop(output.request_id, Use())
-        self._open -= worst
+        worst = self.drop(output.request_id)
         told = Use(output.cost or 0.0, (output.prompt_tokens or 0) + (output.output_tokens or 0))
         beyond = _beyond(output, told, worst)
         self.spent += told + beyond
         return beyond
+
+    def drop(self, request_id: str) -> Use:
+        """The request is not in flight any more; gives what it counted with."""
+        worst = self._in_flight.pop(request_id, Use())
+        self._open = self._open - worst if self._in_flight else Use()
+        return worst
 
 
 def _beyond(output: Output, told: Use, worst: Use) -> Use:

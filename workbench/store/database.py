@@ -1,14 +1,12 @@
 """The tables, and how a database is opened.
 
-SQLite in WAL mode with `synchronous=FULL` (a committed answer survives a power cut), one writer a process.
+SQLite or PostgreSQL (`store.sqlite`: how the former is set), one writer a process.
 The schema is changed by small named Alembic steps in `migrations/versions`; a database is brought up to
 date when it is opened. JSON columns hold the records' own canonical form.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,10 +15,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from workbench.errors import StoreError
+from workbench.store.sqlite import PATIENCE, WRITING, begin, connect_args, file_of, set_pragmas
 
-HEAD = "0010"
+HEAD = "0012"
 """The newest step; a test holds it against the migration files."""
 
+Connection = sa.Connection
 CHUNK = 500
 """Ids in one look-up: SQLite bounds the variables of a statement."""
 
@@ -153,6 +153,26 @@ scores = sa.Table(
     sqlite_with_rowid=False,
 )
 
+reused = sa.Table(
+    "reused",
+    metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("output", sa.Integer, sa.ForeignKey("outputs.number"), primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+
+reservations = sa.Table(
+    "reservations",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("heartbeat", sa.Float, nullable=False),
+    sa.Column("cost", sa.Float, nullable=False),
+    sa.Column("tokens", sa.Integer, nullable=False),
+)
+
 batches = sa.Table(
     "batches",
     metadata,
@@ -242,13 +262,13 @@ class Database:
         """
         try:
             parsed = sa.make_url(url)
-            place = _sqlite_file(parsed)
+            place = file_of(parsed)
             if place is not None:
                 place.parent.mkdir(parents=True, exist_ok=True)
-            engine = sa.create_engine(parsed, connect_args=_connect_args(parsed))
+            engine = sa.create_engine(parsed, connect_args=connect_args(parsed))
             if parsed.get_backend_name() == "sqlite":
-                sa.event.listen(engine, "connect", _set_pragmas)
-                sa.event.listen(engine, "begin", _begin)
+                sa.event.listen(engine, "connect", set_pragmas)
+                sa.event.listen(engine, "begin", begin)
             database = cls(engine, url)
             database._bring_up_to_date()
         except (sa.exc.SQLAlchemyError, OSError, ModuleNotFoundError) as error:
@@ -267,7 +287,7 @@ class Database:
     def write(self) -> Iterator[sa.Connection]:
         """One transaction: committed at the end, rolled back by any exception."""
         try:
-            with self._engine.execution_options(**_WRITING).begin() as connection:
+            with self._engine.execution_options(**WRITING).begin() as connection:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
             raise _translated(error, self.url) from error
@@ -292,7 +312,7 @@ class Database:
 
         settings = config.Config()
         settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self._engine.execution_options(**_WRITING).begin() as connection:
+        with self._engine.execution_options(**WRITING).begin() as connection:
             settings.attributes["connection"] = connection
             try:
                 command.upgrade(settings, "head")
@@ -301,6 +321,15 @@ class Database:
                     f"the store {shown(self.url)} has version {have}, which this version of workbench does not "
                     "know; update workbench, or use another store"
                 ) from error
+
+
+def insert_new(connection: sa.Connection, table: sa.Table) -> Any:
+    """An insert that leaves a row be that is there already."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        return insert_postgresql(table).on_conflict_do_nothing()
+    return table.insert().prefix_with("OR IGNORE", dialect="sqlite")
 
 
 def shown(url: str) -> str:
@@ -315,50 +344,6 @@ def _version(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _sqlite_file(url: sa.URL) -> Path | None:
-    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":", "file:")):
-        return None
-    return Path(url.database)
-
-
-_PATIENCE = 30.0
-"""Seconds that a process waits for another one's lock."""
-
-
-def _connect_args(url: sa.URL) -> dict[str, Any]:
-    return {"timeout": _PATIENCE} if url.get_backend_name() == "sqlite" else {}
-
-
-_WRITING = {"workbench_begin": "BEGIN IMMEDIATE"}
-"""A writer takes its lock at the start: what it reads then still holds when it writes."""
-
-
-def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("workbench_begin", "BEGIN"))
-
-
-def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # the driver leaves BEGIN to `_begin`
-    _use_wal(connection)
-    # 64 MiB of pages (the default is 2): a big run's tables are read in the order of ids, that is here and there.
-    for pragma in ("synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Of processes that make a store at the same moment, all but one are told "locked" at once, without SQLite's
-    waiting: the first change to WAL is one from a reader to a writer, where waiting could be a deadlock."""
-    until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-        time.sleep(0.02)
 
 
 def _translated(error: Exception, url: str) -> StoreError:
@@ -376,7 +361,7 @@ _ADVICE = {
     "read-only": "make it writable, or choose another with --store",
     "permission denied": "make it writable, or choose another with --store",
     "full": "make room, then start the run again: what was answered is kept",
-    "locked": f"another process has held it for {_PATIENCE:.0f} s; wait for it to end",
+    "locked": f"another process has held it for {PATIENCE:.0f} s; wait for it to end",
     "not a database": "it is no SQLite file; choose another with --store",
     "no module named": "install the driver that the URL names",
     "unable to open": "check that its folder exists and can be written",

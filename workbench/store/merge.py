@@ -93,6 +93,7 @@ def _write(connection: sa.Connection, joined: str, runs: Sequence[Run]) -> None:
         position += int(run.header["cases"])
         _copy(connection, db.trials, run.id, joined)
         _copy(connection, db.scores, run.id, joined)
+        _reuse(connection, run.id, joined)
     keep_summary(connection, joined)
 
 
@@ -103,6 +104,14 @@ def _copy(connection: sa.Connection, table: sa.Table, run: str, joined: str, **o
     connection.execute(table.insert().from_select(list(table.c), sa.select(*columns).where(table.c.run == run)))
 
 
+def _reuse(connection: sa.Connection, run: str, joined: str) -> None:
+    """The joined run takes what a shard asked for beside its trials, and what the shard took from others."""
+    o, own = db.outputs.c, sa.select(db.trials.c.request).where(db.trials.c.run == run)
+    taken = o.number.in_(sa.select(db.reused.c.output).where(db.reused.c.run == run))
+    rows = sa.select(sa.literal(joined), o.number).where(sa.or_(taken, sa.and_(o.run == run, o.request.not_in(own))))
+    connection.execute(db.insert_new(connection, db.reused).from_select(["run", "output"], rows))
+
+
 def _header(runs: Sequence[Run]) -> dict[str, Json]:
     """The first shard's, with what all did together; how limits moved is told by the shards' own."""
     work: dict[str, Counter[str]] = {}
@@ -111,4 +120,5 @@ def _header(runs: Sequence[Run]) -> dict[str, Json]:
             work.setdefault(alias, Counter()).update(counts)
     header = {name: value for name, value in runs[0].header.items() if name not in ("shard", "limits")}
     together = {"cases": sum(int(run.header["cases"]) for run in runs), "joined": [run.id for run in runs]}
+    together["reuse_noted"] = all(run.header.get("reuse_noted") for run in runs)
     return {**header, **together, "work": {alias: dict(counts) for alias, counts in work.items()}}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,14 +36,15 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def start_run(connection: sa.Connection, run: str, suite: Suite, plan: Plan, header: Json) -> None:
+def start_run(connection: sa.Connection, run: str, suite: Suite, plan: Plan, header: Mapping[str, Json]) -> None:
     """Writes the header, the variants, the cases and the trials of a new run.
 
     Raises StoreError where another live process runs a suite of that name in this store.
     """
     _refuse_second(connection, suite.name, run)
+    header = {**header, "reuse_noted": True}
     row: dict[str, Any] = {"id": run, "suite": suite.name, "stage": suite.stage, "status": "running", "started": now()}
-    row |= {"planned": len(plan.trials), "plan": plan.id, "header": header, **_alive()}
+    row |= {"planned": len(plan.trials), "plan": plan.id, "header": header, **alive()}
     connection.execute(db.runs.insert(), row)
     connection.execute(db.variants.insert(), [_variant_row(run, i, v) for i, v in enumerate(suite.variants)])
     found = gathered((t for t, _ in plan.trials), suite.retrieve["into"]) if suite.retrieve else {}
@@ -70,7 +72,7 @@ def resume_run(connection: sa.Connection, run: str, plan: Plan, facts: Mapping[s
 
     Raises UseError where it is not known or its plan has changed since.
     """
-    row = connection.execute(sa.select(db.runs).where(db.runs.c.id == run)).mappings().first()
+    row = connection.execute(_locked(run)).mappings().first()
     if row is None:
         raise UseError(f"there is no run '{run}' to resume; see 'workbench runs'")
     if row["plan"] != plan.id:
@@ -80,23 +82,23 @@ def resume_run(connection: sa.Connection, run: str, plan: Plan, facts: Mapping[s
         )
     _refuse_second(connection, row["suite"], "")
     forget(connection, run)
-    old = row["header"]
-    both = {name: {**old.get(name, {}), **facts[name]} for name in ("terms", "judges")}
-    scorers = list(dict.fromkeys([*facts["scorers"], *old.get("scorers", [])]))
-    header = {**old, **facts, **both, "scorers": scorers}
-    values = {"status": "running", "ended": None, "header": header, **_alive()}
-    connection.execute(db.runs.update().where(db.runs.c.id == run).values(values))
+
+    def judged_by(old: Mapping[str, Json]) -> Mapping[str, Json]:
+        both = {name: {**old.get(name, {}), **facts[name]} for name in ("terms", "judges")}
+        return {**facts, **both, "scorers": list(dict.fromkeys([*facts["scorers"], *old.get("scorers", [])]))}
+
+    _change_header(connection, run, judged_by, status="running", ended=None, **alive())
 
 
 def take_up(connection: sa.Connection, run: str) -> str:
     """Makes this process the one that works on a run, whatever its plan; gives the run's status before.
 
     Raises StoreError where another one lives."""
-    row = connection.execute(sa.select(db.runs).where(db.runs.c.id == run)).mappings().one()
+    row = connection.execute(_locked(run)).mappings().one()
     if row["status"] == "running" and row["pid"] != os.getpid() and is_alive(row):
         raise StoreError(f"run {run} is at work in process {row['pid']} on {row['host']}; wait for it to end")
     forget(connection, run)
-    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **_alive()))
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(status="running", ended=None, **alive()))
     return str(row["status"])
 
 
@@ -108,9 +110,25 @@ def put_down(connection: sa.Connection, run: str, status: str) -> None:
 def note(connection: sa.Connection, run: str, facts: Mapping[str, Json]) -> None:
     """Puts into the run's header what is known only while it goes, in place of what stood there under these names:
     `stopping`, where the question of `until` or `race` stands."""
-    where = db.runs.c.id == run
-    header = connection.execute(sa.select(db.runs.c.header).where(where)).scalar_one()
-    connection.execute(db.runs.update().where(where).values(header={**header, **facts}))
+    _change_header(connection, run, lambda old: facts)
+
+
+def _change_header(
+    connection: sa.Connection,
+    run: str,
+    change: Callable[[Mapping[str, Json]], Mapping[str, Json]],
+    **values: Any,
+) -> None:
+    """Puts what `change` makes of a run's header into it, with other values of the row. Everything that changes a
+    header goes this way: from the reading to the transaction's end nobody else writes the row."""
+    old = connection.execute(_locked(run)).mappings().one()["header"]
+    header = {**old, **change(old)}
+    connection.execute(db.runs.update().where(db.runs.c.id == run).values(header=header, **values))
+
+
+def _locked(run: str) -> sa.Select[Any]:
+    """A run's row, held to the transaction's end: by PostgreSQL; in SQLite whoever writes holds all."""
+    return sa.select(db.runs).where(db.runs.c.id == run).with_for_update()
 
 
 def beat(connection: sa.Connection, run: str) -> None:
@@ -122,12 +140,14 @@ def end_run(
 ) -> None:
     """Ends the run's row; `work` is what each engine counted, added up over the times the run was taken up;
     `facts`, what else its header is to say of the last time: `limits`, how the limit of each hosted model moved."""
-    header = connection.execute(sa.select(db.runs.c.header).where(db.runs.c.id == run)).scalar_one()
-    before = header.get("work", {})
-    for alias, counts in work.items():
-        before[alias] = {name: before.get(alias, {}).get(name, 0) + count for name, count in counts.items()}
-    values = {"status": status, "ended": now(), "header": {**header, "work": before, **(facts or {})}}
-    connection.execute(db.runs.update().where(db.runs.c.id == run).values(values))
+
+    def added_up(old: Mapping[str, Json]) -> Mapping[str, Json]:
+        total = {alias: Counter(counts) for alias, counts in old.get("work", {}).items()}
+        for alias, counts in work.items():
+            total.setdefault(alias, Counter()).update(counts)
+        return {"work": {alias: dict(counts) for alias, counts in total.items()}, **(facts or {})}
+
+    _change_header(connection, run, added_up, status=status, ended=now())
 
 
 def set_latency(connection: sa.Connection, number: int, output: Output) -> None:
@@ -147,12 +167,11 @@ def spent(connection: sa.Connection, run: str | None = None) -> tuple[float, int
     return float(cost), int(count)
 
 
-def spent_by_others(connection: sa.Connection, run: str, after: int) -> tuple[int, float, int]:
-    """The number of the newest output, then dollars and tokens, as in `spent`, of those beyond the number `after` that
-    other runs asked for."""
+def spent_since(connection: sa.Connection, after: int) -> tuple[int, float, int]:
+    """The number of the newest output, then dollars and tokens, as in `spent`, of those beyond the number `after`."""
     o = db.outputs.c
-    newest = connection.execute(sa.select(sa.func.coalesce(sa.func.max(o.number), after))).scalar_one()
-    cost, count = connection.execute(sa.select(*_spendings()).where(o.number > after, o.run != run)).one()
+    newest = connection.execute(sa.select(sa.func.coalesce(sa.func.max(o.number), 0))).scalar_one()
+    cost, count = connection.execute(sa.select(*_spendings()).where(o.number > after)).one()
     return int(newest), float(cost), int(count)
 
 
@@ -173,7 +192,8 @@ def known(connection: sa.Connection, ids: Iterable[str], newer_than: str = "", r
     wanted = list(dict.fromkeys(ids))
     o, t = db.outputs.c, db.trials.c
     taken = sa.exists().where(t.run == run, t.request == o.request, t.output == o.number)
-    fits = sa.or_(o.time >= newer_than, o.run == run, taken) if newer_than else sa.true()
+    reused = sa.exists().where(db.reused.c.run == run, db.reused.c.output == o.number)
+    fits = sa.or_(o.time >= newer_than, o.run == run, taken, reused) if newer_than else sa.true()
     for start in range(0, len(wanted), db.CHUNK):
         query = (
             sa.select(db.outputs)
@@ -183,6 +203,20 @@ def known(connection: sa.Connection, ids: Iterable[str], newer_than: str = "", r
         for row in connection.execute(query).mappings():
             found[row["request"]] = Kept(row["number"], output_of(row))
     return found
+
+
+def reuse(connection: sa.Connection, run: str, ids: Iterable[str], newer_than: str = "") -> dict[str, Output]:
+    """What is `known`, for a run that takes it for its scorers or to look passages up: as long as the run is kept, so
+    are these, whoever asked for them. One transaction is the caller's, so that none is removed in between."""
+    found = known(connection, ids, newer_than, run)
+    numbers = [kept.number for kept in found.values()]
+    for start in range(0, len(numbers), db.CHUNK):
+        o = db.outputs.c
+        theirs = sa.select(sa.literal(run), o.number).where(
+            o.number.in_(numbers[start : start + db.CHUNK]), o.run != run
+        )
+        connection.execute(db.insert_new(connection, db.reused).from_select(["run", "output"], theirs))
+    return {i: kept.output for i, kept in found.items()}
 
 
 def keep(connection: sa.Connection, run: str, answered: Iterable[tuple[Request, str, Output]]) -> list[Kept]:
@@ -195,7 +229,8 @@ def keep(connection: sa.Connection, run: str, answered: Iterable[tuple[Request, 
 def keep_requests(connection: sa.Connection, asked: Sequence[tuple[Request, str]]) -> None:
     """Stores requests, each with the model's identity; those that are there stay as they are."""
     if asked:
-        connection.execute(_insert_ignore(connection), [_request_row(request, identity) for request, identity in asked])
+        insert = db.insert_new(connection, db.requests)
+        connection.execute(insert, [_request_row(request, identity) for request, identity in asked])
 
 
 def keep_outputs(connection: sa.Connection, run: str, outputs: Sequence[Output]) -> list[Kept]:
@@ -247,11 +282,12 @@ def add_scorers(
 ) -> None:
     """Notes in the run's header by which further scorers it was scored, on which terms, and what those that ask models
     rest on."""
-    where = db.runs.c.id == run
-    header = connection.execute(sa.select(db.runs.c.header).where(where)).scalar_one()
-    scorers = list(dict.fromkeys([*header.get("scorers", []), *terms]))
-    both = {"terms": {**header.get("terms", {}), **terms}, "judges": {**header.get("judges", {}), **judges}}
-    connection.execute(db.runs.update().where(where).values(header={**header, "scorers": scorers, **both}))
+
+    def scored_by(old: Mapping[str, Json]) -> Mapping[str, Json]:
+        both = {"terms": {**old.get("terms", {}), **terms}, "judges": {**old.get("judges", {}), **judges}}
+        return {"scorers": list(dict.fromkeys([*old.get("scorers", []), *terms])), **both}
+
+    _change_header(connection, run, scored_by)
 
 
 def score_keys(connection: sa.Connection, run: str) -> dict[tuple[str, str], str]:
@@ -292,7 +328,8 @@ def _refuse_second(connection: sa.Connection, suite: str, run: str) -> None:
             )
 
 
-def _alive() -> dict[str, Any]:
+def alive() -> dict[str, Any]:
+    """By which `is_alive` knows this process."""
     return {"heartbeat": time.time(), "pid": os.getpid(), "host": socket.gethostname()}
 
 
@@ -343,12 +380,3 @@ def output_of(row: sa.RowMapping) -> Output:
         logprobs=tuple(details.get("logprobs", ())), tool_calls=tuple(details.get("tool_calls", ())),
         extra=details.get("extra", {}), failure=Failure(**failure) if failure else None,
     )  # fmt: skip
-
-
-def _insert_ignore(connection: sa.Connection) -> Any:
-    """An insert that leaves a row be that is there already: each request is stored once."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-        return insert_postgresql(db.requests).on_conflict_do_nothing()
-    return db.requests.insert().prefix_with("OR IGNORE", dialect="sqlite")

@@ -55,5 +55,12 @@ def is_kept(value: Json) -> bool:
 
 def indexes_used(connection: sa.Connection) -> set[str]:
     """The indexes that the passages of any run rest on, by the headers of the runs."""
-    named = connection.execute(sa.select(db.runs.c.header["indexes"])).scalars()
-    return {name for names in named if isinstance(names, list) for name in names if isinstance(name, str)}
+    return {
+        name for header in connection.execute(sa.select(db.runs.c.header)).scalars() for name in index_names(header)
+    }
+
+
+def index_names(header: Mapping[str, Json]) -> list[str]:
+    """The indexes that a run's passages rest on, by its header."""
+    names = header.get("indexes")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []

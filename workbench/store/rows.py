@@ -21,8 +21,8 @@ from workbench.store.retrieved import is_kept
 TABLES: Mapping[str, sa.Table] = {
     table.name: table
     for table in (
-        db.revisions, db.runs, db.requests, db.outputs, db.variants, db.cases, db.trials, db.scores, db.batches,
-        db.tries, db.notes, db.votes,
+        db.revisions, db.runs, db.requests, db.outputs, db.variants, db.cases, db.trials, db.scores, db.reused,
+        db.batches, db.tries, db.notes, db.votes,
     )
 }  # fmt: skip
 """All tables, each after those that its rows point to."""

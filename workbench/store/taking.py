@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -118,6 +117,13 @@ def _take_trials(state: _Taking, _: str, rows: Sequence[Row]) -> None:
         state.connection.execute(db.trials.update().where(*same).values(output=sa.bindparam("b_output")), answered)
 
 
+def _take_reused(state: _Taking, table: str, rows: Sequence[Row]) -> None:
+    """Those of runs that are there: what others took is not needed."""
+    mine = [{**row, "output": _number(state, row["output"])} for row in rows if row["run"] in state.runs]
+    if mine:
+        _insert(state, table, mine)
+
+
 def _take_numbered(state: _Taking, table: str, rows: Sequence[Row]) -> None:
     """Rows whose number is only ours: known by all the rest that is text, a number or a flag."""
     columns = [c for c in TABLES[table].columns if c.name != "number"]
@@ -151,23 +157,15 @@ def _insert(state: _Taking, table: str, rows: Sequence[Row]) -> None:
     """Inserts the rows whose keys are new."""
     names = TABLES[table].columns.keys()
     values = [{name: row.get(name) for name in names} for row in rows]
-    done = state.connection.execute(_ignoring(state.connection, TABLES[table]), values)
+    done = state.connection.execute(db.insert_new(state.connection, TABLES[table]), values)
     state.added[table] += max(0, done.rowcount)
-
-
-def _ignoring(connection: sa.Connection, table: sa.Table) -> Any:
-    """An insert that leaves a row be that is there already."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-        return insert_postgresql(table).on_conflict_do_nothing()
-    return table.insert().prefix_with("OR IGNORE", dialect="sqlite")
 
 
 _TAKERS: Mapping[str, Callable[[_Taking, str, Sequence[Row]], None]] = {
     "runs": _take_runs,
     "outputs": _take_outputs,
     "trials": _take_trials,
+    "reused": _take_reused,
     "tries": _take_numbered,
     "notes": _take_numbered,
     "votes": _take_numbered,

@@ -30,7 +30,7 @@ MAX_LINE = 4 * MAX_TEXT
 MAX_BYTES = 16 * 2**30
 """Of an export, unpacked: one that unpacks to more is refused."""
 SQLITE, GZIP = b"SQLite format 3\0", b"\x1f\x8b"
-_STRUCTURE = {*TABLES, "summaries", "score_sums", "alembic_version", "sqlite_sequence"}
+_STRUCTURE = {*TABLES, "summaries", "score_sums", "reservations", "alembic_version", "sqlite_sequence"}
 
 
 def export_lines(connection: sa.Connection, runs: Sequence[str] = ()) -> Iterator[bytes]:
@@ -129,7 +129,8 @@ def _queries(runs: Sequence[str]) -> dict[str, sa.Select[Any]]:
     own = {name: query.where(TABLES[name].c.run.in_(runs)) for name, query in chosen.items() if "run" in TABLES[name].c}
     t, o = db.trials.c, db.outputs.c
     trials = sa.and_(t.run.in_(runs), t.output.is_not(None))
-    is_theirs = sa.or_(o.run.in_(runs), o.number.in_(sa.select(t.output).where(trials)))
+    reused = sa.select(db.reused.c.output).where(db.reused.c.run.in_(runs))
+    is_theirs = sa.or_(o.run.in_(runs), o.number.in_(sa.select(t.output).where(trials)), o.number.in_(reused))
     outputs = chosen["outputs"].where(is_theirs)
     requests = chosen["requests"].where(
         sa.or_(

@@ -78,7 +78,7 @@ def axis_importance(columns: Scores, axes: Mapping[str, Sequence[str]], confiden
     noise = float((residual**2).sum()) / ((n - 1) * (variants - 1))
     terms = _terms(axes)
     few = cases < FEWEST_CASES or (table.clusters is not None and n < FEWEST_CLUSTERS)
-    told = between > 0 and noise > ROUNDING * between / n and not few
+    told = bool(terms) and between > 0 and noise > ROUNDING * between / n and not few
     intervals = _intervals(units, terms, (1 - confidence) / max(1, len(terms))) if told else [None] * len(terms)
     whole = between - n * _by_chance(units, _centred(variants))
     found = []

@@ -17,6 +17,7 @@ from workbench.errors import UseError
 from workbench.records import ScoreColumns
 from workbench.scorers.base import MOST_VALUE
 from workbench.stats.agreement import krippendorff_alpha
+from workbench.stats.axes import axis_importance
 from workbench.stats.bootstrap import paired_bootstrap
 from workbench.stats.bounds import lower_bound, upper_bound
 from workbench.stats.curve import response_curve
@@ -313,6 +314,14 @@ def test_axes_that_change_together_are_not_told_apart() -> None:
     rows = [VariantRow(f"v{i}", i, f"v{i}", "p", "r", f"m{i}", {"params": {"temperature": i}}) for i in range(2)]
     found = axes_view(columns(single([0, 1] * 6, [1, 1] * 6)), rows)
     assert (found.rows, found.curves, found.why) == ((), (), TOGETHER)
+
+
+def test_an_axis_that_moves_every_case_alike_is_tested_by_signs() -> None:
+    """There is no noise to hold it against, so that F would be endless and p 0."""
+    base = [round(1e6 * x, 3) for x in np.random.default_rng(1).normal(size=20)]
+    data = columns(single(base, [x + 0.1 for x in base]), "number")
+    (row,) = axis_importance(data, {"prompt": ["a", "b"]})
+    assert (row.p, row.interval) == (2.0**-19, None)
 
 
 def test_slopes_of_rounding_alone_are_none() -> None:

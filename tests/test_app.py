@@ -443,7 +443,8 @@ def test_names_on_an_axis_do_not_reach_the_next_one(width: int) -> None:
 
 @pytest.mark.parametrize("prices", [(32, 89), (3000, 3001), (0.0001, 0.02), (0, 0)])
 def test_prices_begin_at_nothing(prices: tuple[float, float]) -> None:
-    rows = [{"price": price, "mean": 0.5, "low": 0.4, "high": 0.6, "place": "on the front"} for price in prices]
+    own = {"mean": 0.5, "low": 0.4, "high": 0.6, "place": "on the front"}
+    rows = [{"price": price, "least": 0.9 * price, "most": 1.1 * price, **own} for price in prices]
     spec = compare_axes._price_chart(rows, ScorerView("choice", "pass", (), (), ""), "Price").to_dict()
     below, _, _ = vl_convert.vegalite_to_svg(spec | {"width": 700}).partition(">Price<")
     marks = re.findall(r">([−\d][^<]*)</text>", below)

@@ -165,7 +165,10 @@ def test_not_enough_data_is_what_one_says_it_is(blessed: Path, capsys, setting: 
         ("{latency: {p95: 0}}", "gates[0].latency.p95 must be greater than 0, not 0"),
         ("{cost: {at_most: -1}}", "gates[0].cost.at_most must be greater than or equal to 0"),
         ("{errors: 0.01}", "gates[0].errors must be a mapping"),
-        ("{scorer: exact, at_least: 0.8, confidence: 95}", "gates[0].confidence must be less than 1, not 95"),
+        (
+            "{scorer: exact, at_least: 0.8, confidence: 95}",
+            "gates[0].confidence must be less than or equal to 0.999999, not 95",
+        ),
         ("{scorer: exact, at_least: 0.8, variant: {prompt: x}}", "no variant is so; there are: 'mood'"),
         ("{scorer: length, no_worse_than: reference}", "unknown scorer 'length'"),
     ],

@@ -234,6 +234,7 @@ def test_grounded_counts_words(text: str, value: float | None) -> None:
         ({"passages": "text"}, "a", "is no list of passages"),
         ({"passages": [{"text": "x"}]}, "a", "is no list of passages"),
         ({"passages": []}, {"a": -1}, "a grade that is no number"),
+        ({"passages": []}, {"a": 10**400}, "a grade that is no number"),
         ({"passages": []}, {"a": 0}, "names nothing that is relevant"),
         ({"passages": []}, [], "has no expected answer"),
     ],

@@ -342,7 +342,10 @@ def cluster_changes(prepared) -> int:
     [
         ("until: {}", "evals/s.yaml:9: "),
         ("until: {smaller_than: 0}", "evals/s.yaml:9: until.smaller_than must be greater than 0, not 0"),
-        ("until: {smaller_than: 0.1, confidence: 95}", "evals/s.yaml:9: until.confidence must be less than 1, not 95"),
+        (
+            "until: {smaller_than: 0.1, confidence: 95}",
+            "evals/s.yaml:9: until.confidence must be less than or equal to 0.999999, not 95",
+        ),
         ("until: {smaller_than: 0.1, scorer: exakt}", "evals/s.yaml:9: unknown scorer 'exakt'"),
         ("until: {difference: 0.1}", "evals/s.yaml:9: unknown key 'difference'"),
         ("race: {keep: 0}", "evals/s.yaml:9: race.keep must be greater than or equal to 1, not 0"),

@@ -37,7 +37,7 @@ from workbench.store import whole
 from workbench.store.database import Database
 from workbench.views.format import one_line
 from workbench.views.gates import gate_lines
-from workbench.views.model import RunView, load_view
+from workbench.views.model import RunView, load_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +133,7 @@ def compare_runs(runs: Sequence[str], project: Where = None, reference: str | No
     A run is named by its id, the beginning of it, or `latest`. Raises UnknownName, UseError.
     """
     with _reading(open_project(project)) as connection:
-        return load_view(connection, [stored.get_run(connection, run).id for run in runs], reference)
+        return load_whole(connection, [stored.get_run(connection, run).id for run in runs], reference)
 
 
 def check_gates(run: str, project: Where = None, gates: Sequence[Gate] | None = None) -> GateReport:

@@ -70,7 +70,7 @@ def people_lines(session: Session, run: str, database: Database) -> Iterator[str
     with database.read() as connection:
         labels = {v.id: v.label for v in stored.run_variants(connection, run)}
     for (scorer, variant), found in people_estimates(session.project.root, database, run).items():
-        interval = f"[{found.interval[0]:.3f}, {found.interval[1]:.3f}]"
+        interval = f"[{found.interval[0]:.3f}, {found.interval[1]:.3f}]" if found.interval else "[?]"
         rests = f"{found.labels} labels and {found.judged:,} judged; the judge alone says {found.judge_alone:.3f}"
         yield one_line(f"{scorer}, {labels[variant]}: people would say {found.value:.3f} {interval} ({rests})")
 

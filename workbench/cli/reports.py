@@ -23,7 +23,7 @@ from workbench.views.comment import CommentData, NewFailure, PromptChange, comme
 from workbench.views.github import annotation_lines, command
 from workbench.views.gitlab import code_quality_report
 from workbench.views.junit import junit_report
-from workbench.views.model import RunView, load_view
+from workbench.views.model import RunView, load_whole
 from workbench.views.plain import json_text, plain
 from workbench.views.write import WRITERS, write_chunks, write_report
 
@@ -62,7 +62,7 @@ def report(session: Session, run: str, form: str, out: Path | None, baseline_fil
 def _write(session: Session, connection: Any, run: Run, asked: tuple[str, Path | None], target: Any) -> None:
     form, baseline_file = asked
     judged, problem = _judged(session, connection, run, baseline_file)
-    view = replace(load_view(connection, run.id), gates=judged.report if judged else None)
+    view = replace(load_whole(connection, run.id), gates=judged.report if judged else None)
     rows = stored.trial_rows(connection, run.id)
     if form in WRITERS:
         write_report(view, rows, form, target)

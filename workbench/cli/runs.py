@@ -19,7 +19,7 @@ from workbench.store import runs as stored
 from workbench.views import tables
 from workbench.views.format import one_line
 from workbench.views.looks import run_looks
-from workbench.views.model import RunView, load_view
+from workbench.views.model import RunView, load_view, load_whole
 from workbench.views.write import view_json, write_report
 
 COULD_NOT_FINISH = 3
@@ -57,7 +57,7 @@ def _print_json(view: RunView, scorer: str | None = None) -> None:
 
 def write_report_file(connection: Any, run_id: str, form: str, path: Path | None) -> None:
     """Writes a report to a file, or to stdout where there is none."""
-    view = load_view(connection, run_id)
+    view = load_whole(connection, run_id)
     write_report(view, stored.trial_rows(connection, view.run.id), form, path or sys.stdout)
 
 
@@ -98,7 +98,7 @@ def compare(session: Session, run: tuple[str, ...], reference: str | None, score
     """Compare the variants of one or several runs, paired on their common cases."""
     with session.database().read() as connection:
         ids = [stored.get_run(connection, r).id for r in run]
-        view = load_view(connection, ids, reference)
+        view = (load_view if as_json else load_whole)(connection, ids, reference)
     parts = [p for p in view.scorers if scorer in (None, p.name)]
     if not view.scorers:
         raise UseError("there are no scores to compare; add some with 'workbench score RUN --with SCORER'")
@@ -114,6 +114,8 @@ def compare(session: Session, run: tuple[str, ...], reference: str | None, score
             console.print(line)
         if part.sentence:
             console.print(part.sentence, markup=False, highlight=False)
+    for line in tables.took_lines(view):
+        console.print(line)
 
 
 @click.command()

@@ -13,6 +13,8 @@ from workbench.errors import UnknownName
 from workbench.records import Json, Variant
 
 Positive = Annotated[float, Field(gt=0)]
+MOST_CONFIDENCE = 0.999999
+"""Of which gates and looks each take a share of the error; what is left below it would be rounding."""
 
 
 class AtMost(Strict):
@@ -73,7 +75,7 @@ class GateEntry(Strict):
     """Seconds an answer."""
     errors: AtMostShare | None = None
     """The share of trials without an answer."""
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    confidence: Annotated[float, Field(ge=0.5, le=MOST_CONFIDENCE)] = 0.95
     """How sure a verdict must be, on one side."""
     variant: dict[str, Any] | None = None
     """Which variants it is about, such as {prompt: few-shot, model: smollm2}; default: every one."""

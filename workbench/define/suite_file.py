@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from workbench.define.gates import GateEntry
+from workbench.define.gates import MOST_CONFIDENCE, GateEntry
 from workbench.define.yamlfile import Strict
 from workbench.records import Json
 
@@ -61,7 +61,7 @@ def _whole_duration(value: str) -> str:
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Confidence = Annotated[float, Field(ge=0.5, lt=1)]
+Confidence = Annotated[float, Field(ge=0.5, le=MOST_CONFIDENCE)]
 
 
 class ModelUse(Strict):

@@ -22,15 +22,8 @@ from workbench.judges.calibrate import licence_state
 from workbench.judges.estimates import Labels, Other, people_would_say, read_drawn
 from workbench.records import Run, ScoreColumns
 from workbench.stats.distributions import z_upper
-from workbench.stats.gates import (
-    POWER,
-    Claim,
-    Decision,
-    GateReport,
-    GateResult,
-    cases_to_show,
-    decide,
-)
+from workbench.stats.gates import Claim, Decision, GateReport, GateResult, cases_to_show, decide
+from workbench.stats.needed import POWER
 from workbench.stats.ppi_units import People
 from workbench.stats.reduce import CaseTable, PairedSample, Sample, paired_sample, reduce_repeats, sample
 from workbench.store import measures, whole

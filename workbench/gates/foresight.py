@@ -40,14 +40,15 @@ def notes_before(gates: Sequence[Gate], cases: int, repeats: int, baseline: Base
             spread = _expected_spread(baseline, gate.scorer or "", repeats)
             needed = cases_to_show(spread, gate.bound, alpha)
             if needed is None:
-                notes.append(f"gate '{gate.name}': a margin of 0 can be shown only by a gain")
+                small = f"{100 * gate.bound:g} points" if gate.bound else "0"
+                notes.append(f"gate '{gate.name}': a margin of {small} can be shown only by a gain")
             elif needed > cases:
                 told = f"with {cases:,} cases a margin of {100 * gate.bound:g} points can't be counted on"
                 notes.append(f"gate '{gate.name}': {told}; about {needed:,} are needed to pass where nothing changed")
         elif gate.measure == "errors" or gate.quantile is not None:
             needed = cases_without_one(gate.bound if gate.quantile is None else 1 - gate.quantile, alpha)
             if needed is None:
-                notes.append(f"gate '{gate.name}': no number of cases can show a share of 0; give a bound above it")
+                notes.append(f"gate '{gate.name}': no number of cases can show a share so near to 0; give a higher one")
             elif needed > cases:
                 told = f"{cases:,} cases can't show it even where none misses it"
                 notes.append(f"gate '{gate.name}': {told}; {needed:,} are needed")

@@ -303,7 +303,7 @@ def people_estimates(root: Path, database: Database, run: str) -> dict[tuple[str
                 data = people_would_say(connection, found, (scorer, variant.id), labels, None)
                 if isinstance(data, People):
                     estimate = data.estimate(0.95)
-                    estimates[scorer, variant.id] = replace(estimate, interval=data.ends(0.05) or estimate.interval)
+                    estimates[scorer, variant.id] = replace(estimate, interval=data.ends(0.05))
     return estimates
 
 

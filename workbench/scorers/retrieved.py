@@ -16,7 +16,7 @@ import regex
 
 from workbench.errors import ScorerError, UseError
 from workbench.records import Json, Judgement
-from workbench.scorers.base import Answered, judged, quote, references
+from workbench.scorers.base import MOST_VALUE, Answered, judged, quote, references
 
 _WORD = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]|[\w--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]]+", regex.V1
@@ -128,8 +128,8 @@ def _relevant(answer: Answered) -> dict[str, float]:
     if not isinstance(answer.expected, Mapping):
         return dict.fromkeys(references(answer), 1.0)
     grades = {str(name): grade for name, grade in answer.expected.items()}
-    if any(isinstance(g, bool) or not isinstance(g, (int, float)) or not 0 <= g < math.inf for g in grades.values()):
-        raise ScorerError(f"case '{answer.case.id}' has a grade that is no number of at least 0")
+    if any(isinstance(g, bool) or not isinstance(g, (int, float)) or not 0 <= g <= MOST_VALUE for g in grades.values()):
+        raise ScorerError(f"case '{answer.case.id}' has a grade that is no number from 0 to {MOST_VALUE:g}")
     relevant = {name: float(grade) for name, grade in grades.items() if grade > 0}
     if not relevant:
         raise ScorerError(f"case '{answer.case.id}' names nothing that is relevant")

@@ -24,6 +24,8 @@ Label = str | int | float | bool
 Level = Literal["nominal", "ordinal", "interval"]
 
 RESAMPLES = 2_000
+MOST_LABEL = 1e100
+"""Of labels that are numbers: the square of one beyond would be infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,10 @@ def _value_counts(ratings: Sequence[Sequence[Label | None]], level: Level) -> tu
     else:
         try:
             named = [[float(label) for label in item] for item in items]
-        except ValueError:
+        except (ValueError, OverflowError):
             raise UseError(f"labels that are no numbers can't be compared as {level}; use 'nominal'") from None
+        if not all(abs(label) <= MOST_LABEL for item in named for label in item):  # type: ignore[arg-type]
+            raise UseError(f"labels beyond ±{MOST_LABEL:g} can't be compared as {level}; use 'nominal'")
     domain = sorted({label for item in named for label in item})
     if level != "nominal":
         values = [float(value) for value in domain]

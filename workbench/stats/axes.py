@@ -17,6 +17,7 @@ from workbench.errors import UseError
 from workbench.stats.bootstrap import resampled_means
 from workbench.stats.distributions import f_tail
 from workbench.stats.methods import FEWEST_CASES, FEWEST_CLUSTERS
+from workbench.stats.reduce import ROUNDING as DIGITS
 from workbench.stats.reduce import Bounds, Floats, Scores, common_units, reduce_repeats
 from workbench.stats.summary import check_confidence
 
@@ -78,7 +79,7 @@ def axis_importance(columns: Scores, axes: Mapping[str, Sequence[str]], confiden
     noise = float((residual**2).sum()) / ((n - 1) * (variants - 1))
     terms = _terms(axes)
     few = cases < FEWEST_CASES or (table.clusters is not None and n < FEWEST_CLUSTERS)
-    told = between > 0 and noise > ROUNDING * between / n and not few
+    told = bool(terms) and between > 0 and noise > ROUNDING * between / n and not few
     intervals = _intervals(units, terms, (1 - confidence) / max(1, len(terms))) if told else [None] * len(terms)
     whole = between - n * _by_chance(units, _centred(variants))
     found = []
@@ -158,7 +159,8 @@ def _share(squares: float, whole: float) -> float:
 
 
 def _f_test(mean_square: float, noise: float, freedom: int, units: Floats) -> float:
-    if noise <= 0:
-        return 0.0 if mean_square > 0 else 1.0
+    """Where variants differ alike on every case, the sign test, as in `pvalues.t_test`."""
     n, variants = units.shape
+    if noise <= (DIGITS * float(np.abs(units).max())) ** 2:
+        return 2.0 ** (1 - n) if mean_square > 0 else 1.0
     return f_tail(mean_square / noise, freedom, (n - 1) * (variants - 1))

@@ -23,11 +23,12 @@ def paired_bootstrap(pair: PairedSample, alpha: float, seed: int = 0) -> Bounds:
 
     if pair.differences.constant:
         raise UseError("the bootstrap needs differences that vary; these are all equal")
-    values, random = (pair.differences.values,), np.random.default_rng(seed)
+    values, random = pair.differences.values, np.random.default_rng(seed)
+    unit = float(np.exp2(np.floor(np.log2(np.abs(values).max()))))  # the third powers of tiny numbers would be 0
     found = bootstrap(
-        values, np.mean, confidence_level=1 - alpha, n_resamples=RESAMPLES, method="BCa", rng=random
+        (values / unit,), np.mean, confidence_level=1 - alpha, n_resamples=RESAMPLES, method="BCa", rng=random
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return unit * float(found.low), unit * float(found.high)
 
 
 def two_level_bootstrap(units: Sequence[Sequence[float]], alpha: float, seed: int = 0) -> Bounds:

@@ -96,4 +96,5 @@ def _slopes(merged: Scores, places: Floats) -> Sample:
     if table.clusters is not None:
         _, unit = np.unique(table.clusters, return_inverse=True)
         slopes = np.bincount(unit, weights=slopes) / np.bincount(unit)
-    return Sample(slopes, len(merged.cases), clustered=table.clusters is not None)
+    largest = float(np.abs(table.means).max() * (np.abs(away).sum() / (away @ away)))
+    return Sample(slopes, len(merged.cases), clustered=table.clusters is not None, largest=largest)

@@ -13,6 +13,8 @@ from workbench.stats.reduce import Bounds, PairedSample
 
 FAR = 1000.0
 """Beyond this t, intervals of d are not asked of scipy's noncentral t."""
+Z_REACH = 40.0
+"""No normal value lies farther out: its probability is no number of a computer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def _far_shift(free: int, level: float, t: float) -> float:
     """What scipy's `nctdtrinc` gives, of a large t, for which its series takes time with t² (100 s at 10⁶).
 
     With U² = χ²/ν, P(T ≤ t) under the shift δ is P(tU − Z ≥ δ): a Gauss–Hermite sum over Z of the distribution of U,
-    which is flat beside Z there."""
+    which is flat beside Z there. Of few values δ may be below 0, as far as Z reaches."""
     from scipy.optimize import brentq
     from scipy.special import chdtrc, roots_hermitenorm
 
@@ -96,7 +98,7 @@ def _far_shift(free: int, level: float, t: float) -> float:
         u = np.maximum(share + nodes / t, 0.0)
         return float(weights @ chdtrc(free, free * u**2) / weights.sum()) - level
 
-    share: float = brentq(excess, 0.0, 1e3, xtol=1e-12)
+    share: float = brentq(excess, -Z_REACH / t, 1e3, xtol=1e-12)
     return share * t
 
 

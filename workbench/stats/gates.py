@@ -22,6 +22,7 @@ from typing import Literal
 from workbench.stats.bounds import lower_bound, upper_bound
 from workbench.stats.distributions import z_upper
 from workbench.stats.methods import difference_method, mean_method, why_no_interval
+from workbench.stats.needed import POWER, whole_cases
 from workbench.stats.ppi_units import People
 from workbench.stats.reduce import PairedSample, Sample
 
@@ -30,8 +31,6 @@ Rule = Literal["at_least", "at_most", "no_worse_than"]
 
 Standing = Literal["pass", "fail", "not enough data", "new", "unchanged"]
 """`new`: the baseline has nothing to compare with. `unchanged`: the baseline's own answers, not measured again."""
-
-POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +150,21 @@ def cases_to_show(spread: float, margin: float, alpha: float) -> int | None:
 
     n = (z(1−alpha) + z(power))²·s²/margin² + z(1−alpha)²/2 (Guenther 1981, Am. Stat. 35:243, one-sided), s the
     standard deviation of the paired differences; without any, ln(alpha)/ln(1−margin), as few as can show it
-    where no case differs. None for a margin of 0."""
+    where no case differs. None for a margin of 0, and above `needed.MOST_CASES`."""
     if margin <= 0:
         return None
     if margin >= 1:
         return 1
     fewest = math.log(alpha) / math.log1p(-margin)
     z = z_upper(alpha)
-    return math.ceil(max(fewest, (z + z_upper(1 - POWER)) ** 2 * (spread / margin) ** 2 + z * z / 2))
+    ratio = (z + z_upper(1 - POWER)) * (spread / margin)
+    return whole_cases(max(fewest, ratio * ratio + z * z / 2))
 
 
 def cases_without_one(share: float, alpha: float) -> int | None:
     """How many cases, none of them a failure, show that at most `share` fail: ln(alpha)/ln(1−share), from the
-    exact bound of 0 of n. None for a share of 0, which no number shows."""
-    return math.ceil(math.log(alpha) / math.log1p(-share)) if 0 < share < 1 else None
+    exact bound of 0 of n. None for a share of 0, which no number shows, and above `needed.MOST_CASES`."""
+    return whole_cases(math.log(alpha) / math.log1p(-share)) if 0 < share < 1 else None
 
 
 def power_to_fail(loss: float, spread: float, cases: int, alpha: float) -> float:
@@ -172,7 +172,8 @@ def power_to_fail(loss: float, spread: float, cases: int, alpha: float) -> float
     approximation of the paired differences' mean (Cohen 1988, ch. 2)."""
     from scipy.stats import norm
 
-    return float(norm.cdf(loss / (spread / math.sqrt(cases)) - norm.isf(alpha)))
+    error = spread / math.sqrt(cases)
+    return float(norm.cdf((loss / error if error else math.inf) - norm.isf(alpha))) if loss else alpha
 
 
 def _passes(claim: Claim) -> bool:

@@ -55,6 +55,8 @@ def wilson_effective(sample: Sample, alpha: float) -> Bounds:
 def effective_ends(mean: float, variance: float, n: float, alpha: float) -> Bounds:
     """Wilson's limits of a mean within 0 and 1 that n values were found to estimate with this variance."""
     z = z_upper(alpha / 2)
+    if z == 0:  # an error of a half on each side: the mean itself
+        return mean, mean
     size = mean * (1 - mean) / variance * (z / t_upper(alpha / 2, n - 1)) ** 2
     return _score_interval(mean, size, z)
 

@@ -16,6 +16,7 @@ from workbench.records import Kind
 from workbench.stats.distributions import z_upper
 from workbench.stats.effect import EffectSize, effect_size
 from workbench.stats.methods import Test, difference_method, why_no_interval
+from workbench.stats.needed import POWER, whole_cases
 from workbench.stats.reduce import Bounds, PairedSample, Sample, Scores, paired_sample, reduce_repeats
 from workbench.stats.summary import check_confidence
 
@@ -24,8 +25,6 @@ Verdict = Literal[
 ]
 """`higher` and `lower` are for numbers without a range: whether more is better, no one has said. Unchanged is what
 rests on the same answers on both sides, reused; only a view, which knows the answers, says so."""
-
-POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +99,18 @@ def cases_needed(differences: Sample, margin: float, alpha: float) -> int | None
 
     n = (z(1−alpha/2) + z(power))²·s²/margin² + z(1−alpha/2)²/2 (Guenther 1981, Am. Stat. 35:243), s from
     the measured paired differences. Without any variance: as many as make `constant_bound` as narrow as the
-    margin. Clusters count as cases by their mean size. None below two units or for a margin of 0."""
+    margin. Clusters count as cases by their mean size. None below two units, for a margin of 0, for numbers without a
+    range that do not vary, and above `needed.MOST_CASES`."""
     units = len(differences.values)
-    if units < 2 or margin <= 0:
+    if units < 2 or margin <= 0 or (differences.constant and differences.bounds is None):
         return None
     if differences.constant:
         needed = math.log(alpha / 2) / math.log1p(-margin) if margin < 1 else 1.0
     else:
         z = z_upper(alpha / 2)
-        needed = (z + z_upper(1 - POWER)) ** 2 * float(differences.values.var(ddof=1)) / margin**2 + z * z / 2
-    return math.ceil(needed * differences.cases / units)
+        ratio = (z + z_upper(1 - POWER)) * (float(differences.values.std(ddof=1)) / margin)
+        needed = ratio * ratio + z * z / 2
+    return whole_cases(needed * differences.cases / units)
 
 
 def _p_values(pairs: Sequence[PairedSample | None], rows: int) -> list[float | None]:

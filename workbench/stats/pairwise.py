@@ -94,7 +94,8 @@ def bradley_terry(votes: Sequence[Vote], reference: str | None = None, confidenc
     Fitted as the log-linear model of the counts, a constant for each pair (Fienberg and Larntz 1976, Biometrika
     63:245), by statsmodels; Wald's intervals, each by itself. Each vote counts as independent: several on one case
     make the intervals too narrow. `reference` (default: the first player) has strength 0. Raises UseError for an
-    unknown reference, and where some players never lost to the rest, whose strength then has no bound (Ford 1957)."""
+    unknown reference, where every vote is a tie, which tells no strength, and where some players never lost to the
+    rest, whose strength then has no bound (Ford 1957)."""
     check_confidence(confidence)
     check_votes(votes)
     names = list(dict.fromkeys(name for vote in votes for name in (vote.first, vote.second)))
@@ -103,6 +104,8 @@ def bradley_terry(votes: Sequence[Vote], reference: str | None = None, confidenc
         raise UseError(f"there is no vote on '{base}'; the reference is one of the players: {', '.join(names[:12])}")
     counts = _counts(votes, {name: i for i, name in enumerate(names)})
     _check_connected(counts, names)
+    if not any(found[:2].any() for found in counts.values()):
+        raise UseError("every vote is a tie, so there is nothing to tell strengths by; read the win rates")
     values, errors, ties = _fit(counts, names.index(base))
     return _strengths(names, base, (values, errors, ties), 1 - confidence, sum(vote.count for vote in votes))
 
@@ -148,7 +151,7 @@ def _fit(counts: dict[tuple[int, int], Floats], base: int) -> tuple[Floats, Floa
                 strength[a if result == 0 else b] = 1
             rows.append(np.concatenate([np.delete(strength, base), [float(result == 2)] if tied else [], pair]))
             results.append(found[result])
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(all="ignore"):  # its other figures may divide by 0
         warnings.simplefilter("ignore", PerfectSeparationWarning)  # an exact fit; see _check_connected
         fitted = GLM(np.array(results), np.array(rows), family=families.Poisson()).fit(tol=1e-12, maxiter=200)
     own = players - 1

@@ -14,7 +14,7 @@ from workbench.errors import UseError
 from workbench.records import ScoreColumns
 from workbench.stats.distributions import z_upper
 from workbench.stats.methods import difference_method
-from workbench.stats.paired import POWER
+from workbench.stats.needed import POWER, whole_cases
 from workbench.stats.reduce import CaseTable, Floats, PairedSample, Sample, Scores, paired_sample, reduce_repeats
 
 AS_GOOD = 1.1
@@ -43,7 +43,7 @@ class Needed:
     """What would find a wished difference with 80 % power."""
 
     cases: int | None
-    """In all, with the repeats as they are; None where nothing can be computed."""
+    """In all, with the repeats as they are; None for more than `needed.MOST_CASES`."""
     repeats: int | None
     """A case, with the cases as they are; None where no number of repeats is enough."""
     add: str
@@ -52,10 +52,11 @@ class Needed:
 
 def smallest_difference(differences: Sample, alpha: float) -> float | None:
     """The smallest true difference that a two-sided test at `alpha` finds with 80 % power; the inverse of
-    `paired.cases_needed` (Guenther 1981, Am. Stat. 35:243). None where there are too few units for it."""
+    `paired.cases_needed` (Guenther 1981, Am. Stat. 35:243). None where there are too few units for it, or numbers
+    without a range that do not vary."""
     n = len(differences.values)
     if differences.constant:
-        return 1 - math.exp(math.log(alpha / 2) / n)
+        return None if differences.bounds is None else 1 - math.exp(math.log(alpha / 2) / n)
     z = z_upper(alpha / 2)
     if n < 2 or n <= z * z / 2:
         return None
@@ -112,13 +113,15 @@ def needed(split: VarianceSplit, difference: float, alpha: float = 0.05) -> Need
     if not difference > 0:
         raise UseError(f"difference {difference:g} is not above 0; give one such as 0.05")
     z = z_upper(alpha / 2)
-    factor = ((z + z_upper(1 - POWER)) / difference) ** 2
-    cases = math.ceil(factor * (split.between + split.within / split.repeats) + z * z / 2)
-    room = (split.cases - z * z / 2) / factor - split.between
-    repeats = max(1, math.ceil(split.within / room)) if room > 0 else None
-    if cases <= split.cases:
+    factor = (z + z_upper(1 - POWER)) ** 2
+    between, within = (part / difference / difference for part in (split.between, split.within))
+    needed = factor * (between + within / split.repeats) + z * z / 2
+    cases = whole_cases(needed)
+    room = (split.cases - z * z / 2) / factor - between
+    repeats = whole_cases(max(1.0, within / room)) if room > 0 else None
+    if needed <= split.cases:
         return Needed(cases, repeats, "nothing")
-    easy = repeats is not None and repeats * split.cases <= AS_GOOD * cases * split.repeats
+    easy = repeats is not None and repeats * split.cases <= AS_GOOD * needed * split.repeats
     return Needed(cases, repeats, "repeats" if easy else "cases")
 
 

@@ -6,7 +6,6 @@ make an interval that covers 44 % instead of 95 %. Who calls this says so by pas
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,8 @@ import numpy as np
 
 from workbench.errors import UseError
 from workbench.stats.intervals import constant_bound, effective_ends
-from workbench.stats.reduce import Bounds, Floats, Sample
+from workbench.stats.needed import whole_cases
+from workbench.stats.reduce import LEAST, Bounds, Floats, Sample
 from workbench.stats.summary import check_confidence
 
 FEWEST_LABELS = 50
@@ -25,7 +25,9 @@ class PredictionPowered:
     """A mean with its interval."""
 
     value: float
-    interval: Bounds
+    """Within the range that values can't leave."""
+    interval: Bounds | None
+    """None where it would have no width: nothing is known of what has not been seen."""
     confidence: float
     trust: float
     """λ, how far the judge is followed: 0 not at all (labels alone), 1 wholly."""
@@ -78,7 +80,6 @@ class PeopleSample:
         52:119, do for a share): a judge that is seldom wrong shows few of its errors. At a mean of 0.9 and 60 labels
         a t bound passes what it should not in 12 % in place of 5, and without the two labels still in 11 %."""
         found = self.estimate(max(1 - alpha, 1e-9))
-        low, high = found.interval
         if self.bounds is not None and found.error > 0:
             width = self.bounds[1] - self.bounds[0]
             edge = 0.5 / found.labels  # beyond it an estimate says nothing of its own size
@@ -86,12 +87,13 @@ class PeopleSample:
             variance = found.error**2 + self._unseen(found.trust)
             lower, upper = effective_ends(mean, variance / width**2, found.labels, alpha)
             low, high = self.bounds[0] + lower * width, self.bounds[0] + upper * width
-        return (low, high) if high > low else None
+            return (low, high) if high > low else None
+        return found.interval
 
     def needed(self, error: float) -> tuple[int | None, int | None]:
         """What brings the standard error to `error`: labels of the items there are, else items, each with a label."""
         labels = labels_for(self, error)
-        return labels, None if labels else math.ceil(float(self.truth.var(ddof=1)) / error**2)
+        return labels, None if labels else whole_cases(float(self.truth.var(ddof=1)) / max(error**2, LEAST))
 
     def _unseen(self, trust: float) -> float:
         """What two more labels, one missed each way by as much as can be, add to the variance of the estimate."""
@@ -109,8 +111,8 @@ def labels_for(sample: PeopleSample, error: float) -> int | None:
     pool = np.concatenate([sample.judge, sample.others])
     left = error**2 - trust**2 * float(pool.var(ddof=1)) / sample.items
     rectifier = float((sample.truth - trust * sample.judge).var(ddof=1))
-    needed = math.ceil(rectifier / left) if left > 0 else sample.items + 1
-    return max(FEWEST_LABELS, needed) if needed <= sample.items else None
+    needed = whole_cases(rectifier / left) if left > 0 else None
+    return None if needed is None or needed > sample.items else max(FEWEST_LABELS, needed)
 
 
 def ppi_mean(
@@ -143,7 +145,7 @@ def ppi_mean(
         _drawn(probabilities, len(y))
     n, count = len(y), len(rest)
     pool = np.concatenate([f, rest])
-    same = Sample(y - f, n).constant and bounds is not None and count > 0
+    same = _same(y, f) and bounds is not None and count > 0
     spread = (1 + n / count) * float(pool.var(ddof=1)) if count else 0.0
     trust = 1.0 if same else _trust(float(np.cov(y, f, bias=True)[0, 1]), spread)
     rectifier = y - trust * f
@@ -152,7 +154,8 @@ def ppi_mean(
     value = shift + float(rectifier.mean())
     interval = _interval(value, variance, rectifier, bounds, 1 - confidence)
     error = 0.0 if same else (variance + float(rectifier.var(ddof=1)) / n) ** 0.5
-    return PredictionPowered(value, interval, confidence, trust, n, count, float(y.mean()), float(pool.mean()), error)
+    alone, judged = float(y.mean()), float(pool.mean())
+    return PredictionPowered(_inside(value, bounds), interval, confidence, trust, n, count, alone, judged, error)
 
 
 def _weighted(
@@ -172,33 +175,48 @@ def _weighted(
     value = float(terms.mean())
     error = float(terms.std(ddof=1)) / pool**0.5
     half = float(t.isf((1 - confidence) / 2, n - 1)) * error
+    if bounds is not None and _same(y, f):
+        alike = float((1 / drawn).sum() ** 2 / (1 / drawn**2).sum())  # as many labels of equal weight (Kish 1965)
+        half += (1 - ((1 - confidence) / 2) ** (1 / alike)) * (bounds[1] - bounds[0])
     alone = float(weighed[0].sum() / (1 / drawn).sum())
-    interval = _cut(value - half, value + half, bounds)
+    interval = cut(value - half, value + half, bounds)
     return PredictionPowered(
-        value, interval, confidence, trust, n, len(rest), alone, float(judged.mean()), error
+        _inside(value, bounds), interval, confidence, trust, n, len(rest), alone, float(judged.mean()), error
     )  # fmt: skip
 
 
-def _interval(value: float, variance: float, rectifier: Floats, bounds: Bounds | None, alpha: float) -> Bounds:
+def _interval(value: float, variance: float, rectifier: Floats, bounds: Bounds | None, alpha: float) -> Bounds | None:
     from scipy.stats import t
 
     n = len(rectifier)
-    if Sample(rectifier, n).constant and bounds is not None:
+    if bounds is not None and Sample(rectifier, n, bounds).constant:
         width = bounds[1] - bounds[0]
         middle = float(rectifier.mean())
         low, high = constant_bound(Sample(np.full(n, middle), n, (middle - width, middle + width)), alpha)
         extra = float(t.isf(alpha / 2, n - 1)) * variance**0.5
-        return _cut(value - (middle - low) - extra, value + (high - middle) + extra, bounds)
+        return cut(value - (middle - low) - extra, value + (high - middle) + extra, bounds)
     half = float(t.isf(alpha / 2, n - 1)) * (variance + float(rectifier.var(ddof=1)) / n) ** 0.5
-    return _cut(value - half, value + half, bounds)
+    return cut(value - half, value + half, bounds)
 
 
 def _trust(covariance: float, variance: float) -> float:
     return min(1.0, max(0.0, covariance / variance)) if variance > 0 else 0.0
 
 
-def _cut(low: float, high: float, bounds: Bounds | None) -> Bounds:
-    return (low, high) if bounds is None else (max(bounds[0], low), min(bounds[1], high))
+def _same(truth: Floats, judge: Floats) -> bool:
+    """Judge and people differ by the same amount on every label."""
+    largest = max(float(np.abs(truth).max()), float(np.abs(judge).max()))
+    return Sample(truth - judge, len(truth), largest=largest).constant
+
+
+def cut(low: float, high: float, bounds: Bounds | None) -> Bounds | None:
+    """The part of an interval that values can reach; None where it has no width."""
+    low, high = _inside(low, bounds), _inside(high, bounds)
+    return (low, high) if low < high else None
+
+
+def _inside(value: float, bounds: Bounds | None) -> float:
+    return value if bounds is None else min(bounds[1], max(bounds[0], value))
 
 
 def _drawn(probabilities: Sequence[float], labels: int) -> Floats:

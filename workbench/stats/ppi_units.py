@@ -7,7 +7,6 @@ case alike, as in `reduce`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +14,9 @@ import numpy as np
 
 from workbench.stats.distributions import t_upper
 from workbench.stats.intervals import effective_ends
-from workbench.stats.ppi import PeopleSample, PredictionPowered
-from workbench.stats.reduce import ROUNDING, Bounds, Floats, Ints
+from workbench.stats.needed import whole_cases
+from workbench.stats.ppi import PeopleSample, PredictionPowered, cut
+from workbench.stats.reduce import LEAST, ROUNDING, Bounds, Floats, Ints
 from workbench.stats.summary import check_confidence
 
 FEWEST_UNITS = 5
@@ -99,10 +99,11 @@ class PeopleUnits:
         check_confidence(confidence)
         parts = self._parts
         half = t_upper((1 - confidence) / 2, parts.freedom) * parts.variance**0.5
-        interval = self._cut(parts.value - half, parts.value + half)
+        interval = cut(parts.value - half, parts.value + half, self.bounds)
         labels = sum(len(side.truth) for side in self.sides)
         told = (parts.trust, labels, max(0, self.items - labels), parts.labels_alone, parts.judge_alone)
-        return PredictionPowered(parts.value, interval, confidence, *told, 0.0 if parts.same else parts.variance**0.5)
+        value = min(self.bounds[1], max(self.bounds[0], parts.value))
+        return PredictionPowered(value, interval, confidence, *told, 0.0 if parts.same else parts.variance**0.5)
 
     def ends(self, alpha: float) -> Bounds | None:
         """The ends of the interval with an error of `alpha` on both sides together; None where it has no width.
@@ -115,20 +116,19 @@ class PeopleUnits:
         if parts.same:
             half = (1 - (alpha / 2) ** (1 / (parts.freedom + 1))) * width
             half += t_upper(alpha / 2, parts.freedom) * parts.variance**0.5
-            low, high = self._cut(parts.value - half, parts.value + half)
-        else:
-            edge = 0.5 / sum(len(side.truth) for side in self.sides)
-            mean = min(1 - edge, max(edge, (parts.value - lowest) / width))
-            variance = parts.variance / width**2 + parts.unseen / len(self.sides) ** 2
-            lower, upper = effective_ends(mean, variance, parts.freedom + 1, alpha)
-            low, high = lowest + lower * width, lowest + upper * width
-        return (low, high) if high > low else None
+            return cut(parts.value - half, parts.value + half, self.bounds)
+        edge = 0.5 / sum(len(side.truth) for side in self.sides)
+        mean = min(1 - edge, max(edge, (parts.value - lowest) / width))
+        variance = parts.variance / width**2 + parts.unseen / len(self.sides) ** 2
+        lower, upper = effective_ends(mean, variance, parts.freedom + 1, alpha)
+        return cut(lowest + lower * width, lowest + upper * width, self.bounds)
 
     def needed(self, error: float) -> tuple[int | None, int | None]:
         """How many labels, in how many cases, bring the standard error to `error`: both so many times as many as there
         are, since it is the units that count."""
         labels, found = sum(len(side.truth) for side in self.sides), self._parts.variance
-        return math.ceil(labels * found / error**2), math.ceil(self.items * found / error**2)
+        wanted = max(error**2, LEAST)
+        return whole_cases(labels * found / wanted), whole_cases(self.items * found / wanted)
 
     @cached_property
     def _parts(self) -> _Parts:
@@ -154,9 +154,6 @@ class PeopleUnits:
             labels_alone=alone,
             judge_alone=float(judge.mean()),
         )
-
-    def _cut(self, low: float, high: float) -> Bounds:
-        return max(self.bounds[0], low), min(self.bounds[1], high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,22 +89,25 @@ def _proven(
 ) -> tuple[NDArray[np.bool_], Floats, Floats]:
     """Rival × variant: whether the rival is proven better, the mean difference, the common units.
 
-    Sums over the units that both have, all pairs at once by products of matrices."""
+    Sums over the units that both have: of 0/1 scores all pairs at once by products of matrices; else rival by rival,
+    for a variance by such products is lost in rounding where differences hardly vary."""
     from scipy.stats import binom, t
 
     x, m = values[:, rivals], there[:, rivals]
     pairs = m.T @ there
     n = np.maximum(pairs, 2)
-    mean = (x.T @ there - m.T @ values) / n
-    squares = (x**2).T @ there + m.T @ values**2 - 2 * x.T @ values
     enough = pairs >= (FEWEST_CLUSTERS if kind == "clusters" else FEWEST_CASES)
     if kind == "binary":  # McNemar, one-sided and exact
         wins, losses = x.T @ (there - values), (m - x).T @ values
+        mean = (wins - losses) / n
         return (binom.cdf(losses, wins + losses, 0.5) <= level) & (mean > 0) & enough, mean, pairs
-    variance = np.maximum(squares - n * mean**2, 0) / (n - 1)
-    constant = variance <= ROUNDING * np.maximum(1, mean**2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.where(constant, 0.5**n, t.sf(mean / np.sqrt(variance / n), n - 1))
+    mean, variance = np.empty(n.shape), np.empty(n.shape)
+    for k in range(len(rivals)):
+        both = m[:, [k]] * there
+        mean[k] = ((x[:, [k]] - values) * both).sum(axis=0) / n[k]
+        variance[k] = (((x[:, [k]] - values - mean[k]) * both) ** 2).sum(axis=0) / (n[k] - 1)
+    constant = variance <= ROUNDING**2
+    p = np.where(constant, 0.5**n, t.sf(mean / np.sqrt(np.where(constant, 1.0, variance) / n), n - 1))
     return (p <= level) & (mean > ROUNDING) & enough, mean, pairs
 
 

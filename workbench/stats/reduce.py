@@ -25,6 +25,8 @@ Scores = ScoreColumns | CaseScores
 
 ROUNDING = 1e-12
 """Differences below this share of the largest value come from adding in another order, not from data."""
+LEAST = 1e-100
+"""A score that lies nearer to 0 counts as 0: its square, and so a spread, would be 0."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,13 @@ class Sample:
     binary: bool = False
     """The values are single 0/1 scores: no repeats, no clusters."""
     clustered: bool = False
+    largest: float = 0.0
+    """Size of the largest number that the values were made of; 0: they are no larger than they look."""
 
     @cached_property
     def constant(self) -> bool:
-        """All values are the same."""
-        return bool(np.ptp(self.values) <= ROUNDING * max(1.0, float(np.abs(self.values).max())))
+        """All values are the same but for rounding."""
+        return bool(np.ptp(self.values) <= ROUNDING * max(self.largest, _largest(self.bounds, self.values)))
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,21 @@ class PairedSample:
         if bounds is not None:
             width = bounds[1] - bounds[0]
             bounds = (-width, width)
-        values = difference(self.first.values, self.second.values)
-        return Sample(values, self.first.cases, bounds, False, self.first.clustered)
+        largest = max(self.first.largest, self.second.largest, _largest(bounds, self.first.values, self.second.values))
+        values = _difference(self.first.values, self.second.values, largest)
+        return Sample(values, self.first.cases, bounds, False, self.first.clustered, largest)
 
 
-def difference(first: Floats, second: Floats) -> Floats:
+def _difference(first: Floats, second: Floats, largest: float) -> Floats:
     """First minus second, with rounding errors set to exactly 0."""
     values = first - second
-    scale = max(1.0, float(np.abs(first).max(initial=0)), float(np.abs(second).max(initial=0)))
-    values[np.abs(values) <= ROUNDING * scale] = 0.0
+    values[np.abs(values) <= ROUNDING * largest] = 0.0
     return values
+
+
+def _largest(bounds: Bounds | None, *values: Floats) -> float:
+    """What rounding errors are a share of: the largest value, within a range the largest that can be."""
+    return max(*(float(np.abs(v).max(initial=0)) for v in values), 0.0 if bounds is None else max(map(abs, bounds)))
 
 
 def reduce_repeats(columns: Scores) -> CaseTable:
@@ -96,6 +105,7 @@ def reduce_repeats(columns: Scores) -> CaseTable:
     case = np.asarray(columns.case, dtype=np.int64)
     value = np.asarray(columns.value, dtype=np.float64)
     bounds = _check(columns, value)
+    value = np.where(np.abs(value) < LEAST, 0.0, value)
     number = entry_counts(columns)
     shape = (len(columns.variants), len(columns.cases))
     cell = variant * shape[1] + case
@@ -139,7 +149,8 @@ def paired_sample(table: CaseTable, first: int, second: int) -> PairedSample | N
     common = (table.counts[first] > 0) & (table.counts[second] > 0)
     if not common.any():
         return None
-    by_case = difference(table.means[first, common], table.means[second, common])
+    sides = table.means[first, common], table.means[second, common]
+    by_case = _difference(*sides, _largest(table.bounds, *sides))
     wins, losses = int((by_case > 0).sum()), int((by_case < 0).sum())
     a, b = _sample(table, first, common), _sample(table, second, common)
     return PairedSample(a, b, wins, losses, len(by_case) - wins - losses)
@@ -159,12 +170,14 @@ def common_units(table: CaseTable) -> tuple[Floats, int]:
 
 def _sample(table: CaseTable, variant: int, cases: NDArray[np.bool_]) -> Sample:
     values = table.means[variant, cases]
+    largest = _largest(table.bounds, values)
     if table.clusters is not None:
         _, unit = np.unique(table.clusters[cases], return_inverse=True)
         values = np.bincount(unit, weights=values) / np.bincount(unit)
     clustered = table.clusters is not None
     single = int(table.counts[variant, cases].max()) == 1
-    return Sample(values, int(cases.sum()), table.bounds, table.binary and single and not clustered, clustered)
+    binary = table.binary and single and not clustered
+    return Sample(values, int(cases.sum()), table.bounds, binary, clustered, largest)
 
 
 def _check(columns: Scores, value: Floats) -> Bounds | None:

@@ -58,8 +58,10 @@ def _expected_extreme(columns: ScoreColumns, k: int, best: bool) -> ScoreColumns
     cell, value = cell[order], value[order]
     rank = np.arange(len(cell)) - (np.cumsum(n) - n)[cell]  # 0 is the lowest of its case
     below = rank if best else n[cell] - 1 - rank
-    choose = np.array([[math.comb(i, j) for j in (k - 1, k)] for i in range(most + 1)], dtype=float)
-    weight = choose[below, 0] / np.maximum(choose[n[cell], 1], 1)
+    weight = np.zeros(len(cell))
+    for size in np.unique(n[n >= k]).tolist():
+        here, ways = n[cell] == size, math.comb(size, k)
+        weight[here] = np.array([math.comb(i, k - 1) / ways for i in range(size)])[below[here]]
     sums = np.bincount(cell, weights=weight * value, minlength=len(n))
     there = np.flatnonzero(n >= k)
     return _columns(columns, there, np.asarray(sums[there]), "number" if columns.kind == "number" else "fraction")

@@ -63,7 +63,8 @@ def look_levels(fractions: tuple[float, ...], spent: tuple[float, ...]) -> tuple
     steps = FEWEST_STEPS + math.ceil(12 / math.sqrt(min(np.diff([0.0, *fractions]))))
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     for t, total in zip(fractions, spent, strict=True):
-        z = brentq(_excess, 0.0, 40.0, (t, math.sqrt(t - before), points, density, total - used), xtol=1e-10)
+        rest = (t, math.sqrt(t - before), points, density, total - used)
+        z = brentq(_excess, 0.0, 40.0, rest, xtol=1e-10) if _excess(0.0, *rest) > 0 else 0.0
         levels.append(float(2 * norm.sf(z)))
         edge = z * math.sqrt(t)
         new = edge * nodes

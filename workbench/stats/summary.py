@@ -11,6 +11,9 @@ from workbench.records import Kind
 from workbench.stats.methods import mean_method, why_no_interval
 from workbench.stats.reduce import Bounds, CaseTable, Scores, entry_counts, reduce_repeats, sample
 
+MOST_CONFIDENCE = 1 - 1e-9
+"""Beyond, what is left for an error is lost in rounding once it is shared out among comparisons."""
+
 
 @dataclass(frozen=True, slots=True)
 class VariantSummary:
@@ -50,8 +53,9 @@ def summarise(columns: Scores, confidence: float = 0.95) -> list[VariantSummary]
 
 
 def check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise UseError(f"confidence {confidence:g} is not between 0 and 1; give a share such as 0.95")
+    if not 0 < confidence <= MOST_CONFIDENCE:
+        told = f"confidence {confidence:.10g} is not between 0 and 1, or too near to 1"
+        raise UseError(f"{told}; give a share such as 0.95")
 
 
 def _summary(columns: Scores, table: CaseTable, variant: int, confidence: float) -> VariantSummary:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from workbench.records import Kind, ScoreColumns
+from workbench.records import CaseScores, Kind, ScoreColumns
 from workbench.store import database as db
 from workbench.store.runs import is_counted, run_variants
 
@@ -57,6 +57,42 @@ def measure_columns(connection: sa.Connection, run: str, measure: Measure) -> Sc
         repeat=[r.repeat for r in rows],
         value=[float(r.value) for r in rows],
     )
+
+
+def spent_scores(connection: sa.Connection, run: str) -> dict[str, CaseScores]:
+    """`cost` (US dollars), `seconds` and `tokens` (prompt and answer) → those of each answer, as scores that are added
+    up over repeats; without quarantined cases. Cost and tokens of a variant have no entry where those of any answer
+    are not known; times stand for the answers that have one."""
+    o, t = db.outputs.c, db.trials.c
+    values = {"cost": o.cost, "seconds": o.seconds, "tokens": o.prompt_tokens + o.output_tokens}
+    sums = [part for value in values.values() for part in (sa.func.count(value), sa.func.sum(value))]
+    query = (
+        sa.select(t.variant, t.case, sa.func.count(), *sums)
+        .join_from(db.trials, db.outputs, t.output == o.number)
+        .where(t.run == run, is_counted(run, t.case), o.finish_reason != "failed")
+        .group_by(t.variant, t.case)
+    )
+    variants, cases = [v.id for v in run_variants(connection, run)], case_rows(connection, run)
+    at_variant = {name: i for i, name in enumerate(variants)}
+    at_case = {case.id: i for i, case in enumerate(cases)}
+    rows = sorted((at_variant[r[0]], at_case[r[1]], *r[2:]) for r in connection.execute(query))
+    found = {}
+    for place, name in enumerate(values):
+        unknown = {row[0] for row in rows if name != "seconds" and row[3 + 2 * place] < row[2]}
+        known = [(row[0], row[1], *row[3 + 2 * place : 5 + 2 * place]) for row in rows if row[0] not in unknown]
+        known = [row for row in known if row[2]]
+        found[name] = CaseScores(
+            scorer=name,
+            kind="number",
+            variants=tuple(variants),
+            cases=tuple(case.id for case in cases),
+            clusters=tuple(case.cluster for case in cases),
+            variant=[row[0] for row in known],
+            case=[row[1] for row in known],
+            count=[row[2] for row in known],
+            value=[float(row[3]) for row in known],
+        )
+    return found
 
 
 def case_rows(connection: sa.Connection, run: str) -> list[CaseRow]:

@@ -23,6 +23,7 @@ from workbench.views.board import axes_of, is_numeric
 
 MATTERS = 0.05
 """The corrected p-value up to which an axis is said to matter."""
+TOGETHER = "the axes change together, so that none can be told from the others"
 STOPPED = "the data themselves said when to stop, so that the test behind this table does not hold"
 
 
@@ -73,6 +74,8 @@ def axes_view(columns: Scores, variants: Sequence[VariantRow], stopped: bool = F
         return AxesView(columns.scorer, columns.kind, (), (), why)
     levels = {name: [canonical(value) for value in values] for name, values in axes.items()}
     found = axis_importance(columns, levels)
+    if not found:
+        return AxesView(columns.scorer, columns.kind, (), (), TOGETHER)
     rows = tuple(AxisRow(row.axes, row.share, min(1.0, len(found) * row.p), row.interval) for row in found)
     curves = tuple(
         AxisCurve(name, response_curve(columns, [float(str(value)) for value in values]))

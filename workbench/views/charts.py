@@ -52,5 +52,5 @@ def axis(bounds: list[tuple[float, float]], symmetric: bool) -> tuple[float, flo
 
 
 def _place(value: float, lo: float, hi: float) -> float:
-    """Where the value lies between lo and hi, 0 to 1."""
-    return min(1.0, max(0.0, (value - lo) / (hi - lo)))
+    """Where the value lies between lo and hi, 0 to 1; in the middle of an axis that is too short for it."""
+    return min(1.0, max(0.0, (value - lo) / (hi - lo))) if lo < hi else 0.5

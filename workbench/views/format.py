@@ -22,6 +22,8 @@ LEFT_OUT = "quarantined cases left out"
 ROUNDING = 1e-12
 """What is smaller is a rounding error of equal numbers."""
 MINUS = "−"
+LARGE, SMALL, DECIMALS = 1e15, 1e-6, 12
+"""Sizes from which, and below which, a number that would need more decimals is written with its power of ten."""
 
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, terminal escapes among them; tab and newline are kept
@@ -69,14 +71,20 @@ def held_together(comparisons: Sequence[PairedComparison], also: str = "") -> st
 
 
 def number(value: float, spread: float | None = None) -> str:
-    """A number with as many digits as its uncertainty leaves: two of `spread`; four where there is none."""
+    """A number with as many digits as its uncertainty leaves: two of `spread`; four where there is none. Very large and
+    very small ones are written as `1.2e30`."""
     if abs(value) < ROUNDING and not spread:
         value = 0.0
     size = abs(spread) if spread else abs(value) / 100
     if size == 0 or not math.isfinite(size):
         return f"{value:g}"
     digits = 1 - math.floor(math.log10(size))
-    return f"{round(value, digits):,.{max(0, digits)}f}".replace("-", MINUS)
+    rounded, largest = round(value, digits), max(abs(value), size)
+    if rounded and (largest >= LARGE or (largest < SMALL and digits > DECIMALS)):
+        places = math.floor(math.log10(abs(rounded))) + digits
+        return f"{rounded:.{min(15, max(0, places))}e}".replace("e+", "e").replace("-", MINUS)
+    decimals = 0 if digits > DECIMALS and not rounded else max(0, digits)
+    return f"{rounded:,.{decimals}f}".replace("-", MINUS)
 
 
 def percent(share: float, spread: float | None = None) -> str:

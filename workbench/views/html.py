@@ -24,6 +24,7 @@ from workbench.views.gates import MARKS, numbers, summary_line
 from workbench.views.looks import run_looks
 from workbench.views.marks import mark
 from workbench.views.model import RunView, ScorerView
+from workbench.views.took import spent_text
 from workbench.views.votes import rate_line
 
 MOST_CASES = 500
@@ -57,7 +58,7 @@ def html_report(view: RunView, rows: Iterable[TrialRow]) -> Iterator[str]:
         "difference": f.difference, "p_value": f.p_value, "seconds": f.seconds, "money": f.money,
         "tokens": f.tokens, "short_id": f.short_id, "mark": mark, "text": _text,
         "settings": _settings, "minute": _minute, "numbers": numbers, "gates_said": summary_line,
-        "rate_line": rate_line, "left_out": f.left_out,
+        "rate_line": rate_line, "left_out": f.left_out, "spent": spent_text,
     }  # fmt: skip
     template = environment.get_template("report.html")
     header = dict(view.run.header)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, TypeVar
 
 from workbench.errors import UnknownName, UseError
-from workbench.records import CaseScores, Kind, Run, ScoreColumns
+from workbench.records import EMPTY, CaseScores, Kind, Run, ScoreColumns
 from workbench.stats.gates import GateReport
 from workbench.stats.length import ControlledRate
 from workbench.stats.paired import PairedComparison, compare_paired
@@ -19,6 +19,7 @@ from workbench.stats.summary import VariantSummary, summarise
 from workbench.stats.verdict import verdict_sentence
 from workbench.store.casequeries import same_answers
 from workbench.store.grouped import case_scores
+from workbench.store.measures import spent_scores
 from workbench.store.runs import (
     Usage,
     VariantRow,
@@ -31,6 +32,7 @@ from workbench.store.runs import (
 )
 from workbench.views.format import one_line
 from workbench.views.ranking import power_line, standing
+from workbench.views.took import Took, took
 from workbench.views.votes import judged_rates
 
 MARGIN = 0.05
@@ -84,6 +86,8 @@ class RunView:
     """Ids of the cases that are asked and shown, but count in none of these numbers."""
     gates: GateReport | None = None
     """How the gates stand, where they were judged."""
+    took: Mapping[str, Took] = field(default_factory=lambda: EMPTY)
+    """What an answer took, by variant id; filled by `load_whole`."""
 
     @property
     def run(self) -> Run:
@@ -109,6 +113,12 @@ def load_view(
     return replace(view, scorers=tuple(found))
 
 
+def load_whole(connection: Any, run_id: str | Sequence[str], reference: str | None = None) -> RunView:
+    """`load_view` with what the answers took, for those who show it: that reads every answer."""
+    view = load_view(connection, run_id, reference)
+    return replace(view, took=load_took(connection, view))
+
+
 def load_frame(connection: Any, run_id: str | Sequence[str], reference: str | None = None) -> RunView:
     """`load_view` without the scorers' part, which is what takes time in a big run."""
     ids = [run_id] if isinstance(run_id, str) else list(run_id)
@@ -126,6 +136,14 @@ def load_frame(connection: Any, run_id: str | Sequence[str], reference: str | No
     base = find_variant(variants, reference or runs[0].header.get("reference"))
     aside = dict.fromkeys(chain.from_iterable(quarantined_cases(connection, [run.id for run in runs]).values()))
     return RunView(runs, tuple(variants), (), used, base, tuple(aside))
+
+
+def load_took(connection: Any, view: RunView, confidence: float = 0.95) -> dict[str, Took]:
+    """What the answers of each variant took, against the view's reference."""
+    parts = [spent_scores(connection, run.id) for run in view.runs]
+    names = [v.id for v in view.variants]
+    scores = {name: side_by_side([part[name] for part in parts], names) for name in parts[0]}
+    return took(scores, view.reference, confidence)
 
 
 def scorer_names(connection: Any, view: RunView) -> list[str]:

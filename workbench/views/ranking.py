@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from workbench.records import Kind
-from workbench.stats.paired import POWER, PairedComparison
+from workbench.stats.needed import POWER
+from workbench.stats.paired import PairedComparison
 from workbench.stats.ranking import Ranking
 from workbench.views import format as f
 
@@ -23,8 +24,10 @@ def power_line(sees: float | None, comparisons: Sequence[PairedComparison], kind
     """The smallest difference that these cases can show, whatever they do show: `12 cases can show a difference to
     the reference of about 31 points or more; what is smaller may be chance. The suite's margin is 5 points.`
 
-    `sees` is `stats.power.suite_sees` of the comparisons. Empty where nothing is compared."""
-    if not comparisons:
+    `sees` is `stats.power.suite_sees` of the comparisons. Empty where nothing is compared, and where
+    numbers do not vary, so that nothing is known of them."""
+    unvaried = any(row.interval is None and row.p is not None for row in comparisons)
+    if not comparisons or (sees is None and unvaried):
         return ""
     cases = f.plural(min(row.pairs for row in comparisons), "case")
     numbers, margin = kind == "number", comparisons[0].margin

@@ -11,11 +11,13 @@ from workbench.records import Json, Run
 from workbench.stats.gates import GateResult
 from workbench.store.runs import TrialRow, Usage, VariantRow
 from workbench.views.model import ScorerView
+from workbench.views.took import Took
 
 
 @dataclass(frozen=True, slots=True)
 class _Variant(VariantRow):
     usage: Usage | None
+    took: Took | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from workbench.views import format as f
 from workbench.views.charts import axis, text_bar
 from workbench.views.model import RunView, ScorerView
 from workbench.views.plain import plain
+from workbench.views.took import took_parts
 from workbench.views.votes import rate_line
 
 STATUS_STYLE = {"complete": "green", "running": "cyan", "stopped": "yellow", "interrupted": "yellow", "failed": "red"}
@@ -97,6 +98,12 @@ def effect_lines(view: RunView, scorer: ScorerView) -> list[Text]:
     """How large each difference is beside its own spread, a line a variant."""
     told = [(view.labels[row.variant], f.effect(row)) for row in scorer.comparisons]
     return [Text(f"effect of {f.one_line(label)}: {effect}", "dim") for label, effect in told if effect]
+
+
+def took_lines(view: RunView) -> list[Text]:
+    """What an answer of each variant took, and by how much more or less than one of the reference, a line a variant."""
+    told = [(view.labels[v], took_parts(took)) for v, took in view.took.items()]
+    return [Text(f"an answer of {f.one_line(label)} took {', '.join(parts)}", "dim") for label, parts in told if parts]
 
 
 def power_lines(scorer: ScorerView) -> list[Text]:

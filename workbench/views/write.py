@@ -2,10 +2,10 @@
 
 Rows are read as a stream; only the HTML report keeps some of them in memory, and caps how many.
 
-JSON, `workbench-report/1`: {schema, run, reference, quarantined: [case id], variants: [{…, usage}], scorers: [{name,
-kind, summaries, comparisons, sentence, ranking, sees, power, standing, equal_length}], gates: {answer, results, notes,
-quarantined} or null, trials: [{trial_id, …, output, scores}]}; field names are those of the records, what is not finite
-or not known is null; `views/schema.py` is its JSON Schema.
+JSON, `workbench-report/1`: {schema, run, reference, quarantined: [case id], variants: [{…, usage, took}], scorers:
+[{name, kind, summaries, comparisons, sentence, ranking, sees, power, standing, equal_length}], gates: {answer, results,
+notes, quarantined} or null, trials: [{trial_id, …, output, scores}]}; field names are those of the records, what is not
+finite or not known is null; `views/schema.py` is its JSON Schema.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from workbench.views.html import html_report
 from workbench.views.looks import run_looks
 from workbench.views.model import RunView, ScorerView
 from workbench.views.plain import json_text, plain
+from workbench.views.took import Spent, Took, spent_text
 from workbench.views.votes import rate_line
 
 Chunks = Iterator[str]
@@ -75,19 +76,32 @@ def markdown_report(view: RunView, rows: Iterable[TrialRow]) -> Chunks:
     for line in gate_lines(view.gates) if view.gates else ():
         yield f"- {markdown_text(line)}\n"
     yield "\n" if view.gates else ""
-    yield "| variant | prompt | model | trials | failed | tokens | cost |\n|---|---|---|--:|--:|--:|--:|\n"
+    yield "| variant | prompt | model | trials | failed | tokens | cost | time an answer |\n"
+    yield "|---|---|---|--:|--:|--:|--:|--:|\n"
     for v in view.variants:
-        used = view.usage.get(v.id)
+        used, took = view.usage.get(v.id), view.took.get(v.id, Took())
         cells = [markdown_text(v.label), markdown_text(v.prompt), markdown_text(v.model)]
         if used is not None:
             total = f.tokens(used.prompt_tokens + used.output_tokens)
-            cells += [f"{used.trials:,}", f"{used.failed:,}", total, f.money(used.cost)]
-        yield _row(cells + [f.NONE] * (7 - len(cells)))
+            cells += [f"{used.trials:,}", f"{used.failed:,}"]
+            cells += [_of_which(total, took.tokens, "tokens"), _of_which(f.money(used.cost), took.cost, "cost")]
+            cells.append(markdown_text(spent_text(took.seconds, "seconds")))
+        yield _row(cells + [f.NONE] * (8 - len(cells)))
+    if view.took:
+        yield "\nWhat an answer took is a mean over cases, with its interval; after the dot the difference to the "
+        yield "reference.\n"
+
+
+def _of_which(total: str, spent: Spent | None, measure: str) -> str:
+    """A total, and what an answer took of it."""
+    return markdown_text(total if spent is None else f"{total}; an answer {spent_text(spent, measure)}")
 
 
 def view_json(view: RunView) -> dict[str, Json]:
     """All of a report but the trials."""
-    variants = [{**plain(v), "usage": plain(view.usage.get(v.id))} for v in view.variants]
+    variants = [
+        {**plain(v), "usage": plain(view.usage.get(v.id)), "took": plain(view.took.get(v.id))} for v in view.variants
+    ]
     head: dict[str, Json] = {"schema": "workbench-report/1", "run": plain(view.run), "reference": view.reference}
     head["quarantined"] = list(view.quarantined)
     gates = None if view.gates is None else {"answer": view.gates.answer, **plain(view.gates)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -14,17 +14,21 @@ from workbench.records import Json
 from workbench.stats.summary import VariantSummary
 from workbench.views import format as f
 from workbench.views.axes import axes_view, importance_rows, slope_line
-from workbench.views.board import axes_of, is_numeric, pareto_front, spending
+from workbench.views.board import axes_of, is_numeric, pareto_front
 from workbench.views.model import ScorerView
 from workbench.views.screens.compare_scores import GREY, MARK, table, value_scale, variant_label
-from workbench.views.screens.loaded import Shown, case_sums, part
+from workbench.views.screens.loaded import Shown, case_sums, part, what_it_took
 from workbench.views.screens.page import chart, choose, exports, plain_text
+from workbench.views.took import Spent, mean_text
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 MOST_LINES = len(SHAPES)
 NOTHING = "none"
-PRICES = {"cost": "Cost an answer, US dollars", "seconds": "Time an answer, seconds", "tokens": "Tokens an answer"}
-WRITE: Mapping[str, Callable[[float], str]] = {"cost": f.money, "seconds": f.seconds, "tokens": f.number}
+PRICES = {
+    "cost": "Cost an answer, US dollars",
+    "seconds": "Time an answer, seconds",
+    "tokens": "Tokens an answer",
+}
 
 
 def show_axes(connection: Any, shown: Shown, scorer: str) -> None:
@@ -160,17 +164,18 @@ def show_price(connection: Any, shown: Shown, scorer: str) -> None:
         st.info("Nothing is scored yet.")
         return
     view, found = shown.view, part(connection, shown, scorer)
-    took = {v.id: spending(view.usage.get(v.id)) for v in view.variants}
-    known = {name: title for name, title in PRICES.items() if any(getattr(t, name) is not None for t in took.values())}
+    took = what_it_took(connection, shown)
+    means = {name: {v: _paid(getattr(own, name)) for v, own in took.items()} for name in PRICES}
+    known = {name: title for name, title in PRICES.items() if any(paid is not None for paid in means[name].values())}
     if found.kind == "label" or not known:
         st.info("There is nothing to draw: this scorer gives labels, or no answer has a known cost, time or length.")
         return
-    differs = (name for name in known if len({getattr(t, name) for t in took.values()}) > 1)
+    differs = (name for name in known if len(set(means[name].values())) > 1)
     price = choose("Price", "price", known, next(differs, next(iter(known))))
     points = {
-        s.variant: (getattr(took[s.variant], price), s.mean)
+        s.variant: (paid, s.mean)
         for s in found.summaries
-        if s.mean is not None and getattr(took[s.variant], price) is not None
+        if s.mean is not None and (paid := means[price][s.variant]) is not None
     }
     front = pareto_front(points)
     rows = []
@@ -178,8 +183,10 @@ def show_price(connection: Any, shown: Shown, scorer: str) -> None:
         if s.variant in points:
             low, high = s.interval or (s.mean, s.mean)
             kind = "on the front" if s.variant in front else "beaten"
-            paid = points[s.variant][0]
-            row = {"variant": variant_label(view, s.variant), "price": paid, "took": WRITE[price](paid), "mean": s.mean}
+            spent, paid = getattr(took[s.variant], price), points[s.variant][0]
+            row: dict[str, Any] = {"variant": variant_label(view, s.variant), "price": paid, "mean": s.mean}
+            least, most = spent.found.interval or (paid, paid)
+            row |= {"took": mean_text(spent, price), "least": least, "most": most}
             rows.append({**row, "low": low, "high": high, "place": kind, "estimate": f.estimate(s)})
     chart(_price_chart(rows, found, known[price]), "price")
     if len(rows) > 1:
@@ -196,6 +203,10 @@ def show_price(connection: Any, shown: Shown, scorer: str) -> None:
     exports(lambda: listed, f"price {price}")
 
 
+def _paid(spent: Spent | None) -> float | None:
+    return None if spent is None else spent.found.mean
+
+
 def _price_chart(rows: list[dict[str, Any]], found: ScorerView, title: str) -> Any:
     share = found.kind != "number"
     scale = value_scale(rows, share)
@@ -205,7 +216,7 @@ def _price_chart(rows: list[dict[str, Any]], found: ScorerView, title: str) -> A
     hint = [alt.Tooltip("variant:N"), alt.Tooltip("estimate:N", title="mean"), alt.Tooltip("took:N", title=title)]
     hint.append(alt.Tooltip("place:N"))
     y_axis = alt.Axis(format="%" if share else "", title=f.one_line(found.name))
-    dearest = max(row["price"] for row in rows)
+    dearest = max(row["most"] for row in rows)
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X(
             "price:Q",
@@ -215,6 +226,7 @@ def _price_chart(rows: list[dict[str, Any]], found: ScorerView, title: str) -> A
         )
     )
     bars = base.mark_rule(color=GREY).encode(y=alt.Y("low:Q", scale=scale, axis=y_axis), y2="high:Q", tooltip=hint)
+    wide = base.mark_rule(color=GREY).encode(x="least:Q", x2="most:Q", y=alt.Y("mean:Q", scale=scale), tooltip=hint)
     marks = base.mark_point(filled=True, size=110, opacity=1).encode(
         y=alt.Y("mean:Q", scale=scale),
         color=alt.Color("place:N", scale=kinds, legend=legend),
@@ -226,7 +238,7 @@ def _price_chart(rows: list[dict[str, Any]], found: ScorerView, title: str) -> A
         .mark_line(interpolate="step-after", strokeDash=[4, 3], color=MARK)
         .encode(x="price:Q", y=alt.Y("mean:Q", scale=scale))
     )
-    return (bars + step + marks).properties(height=360)
+    return (bars + wide + step + marks).properties(height=360)
 
 
 def _shown(value: Json) -> str:

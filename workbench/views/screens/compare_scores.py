@@ -11,12 +11,11 @@ import streamlit as st
 
 from workbench.records import EMPTY
 from workbench.stats.paired import PairedComparison
-from workbench.store.runs import Usage
 from workbench.views import format as f
-from workbench.views.board import spending
 from workbench.views.model import RunView, ScorerView
-from workbench.views.screens.loaded import Shown, part
+from workbench.views.screens.loaded import Shown, part, what_it_took
 from workbench.views.screens.page import chart, exports, plain_text, switch
+from workbench.views.took import Took, spent_text
 
 GREY = "#808a94"
 """Seen on a light and on a dark page."""
@@ -43,10 +42,11 @@ def show_scores(connection: Any, shown: Shown, scorer: str) -> None:
     ]
     if drawn:
         chart(_intervals(drawn, found), "intervals")
-    rows = score_rows(found, labels, view.usage)
+    rows = score_rows(found, labels, what_it_took(connection, shown))
     table(rows)
     if found.comparisons:
-        plain_text(f.held_together(found.comparisons, " and p-values"))
+        took = " Of what an answer took, the difference stands after the dot."
+        plain_text(f.held_together(found.comparisons, " and p-values") + took)
     exports(lambda: rows, f"scores {scorer}")
     if len(shown.scorers) > 1 and switch("All scorers, variants as columns", "all"):
         every = _all_scorers(connection, shown, labels)
@@ -64,9 +64,7 @@ def table(rows: list[dict[str, Any]]) -> None:
     st.dataframe(rows, hide_index=True, width="stretch", height=ROW * min(len(rows) + 1, MOST_ROWS) + 3)
 
 
-def score_rows(
-    found: ScorerView, labels: Mapping[str, str], usage: Mapping[str, Usage] = EMPTY
-) -> list[dict[str, Any]]:
+def score_rows(found: ScorerView, labels: Mapping[str, str], took: Mapping[str, Took] = EMPTY) -> list[dict[str, Any]]:
     """One row a variant: its mean, what it rests on, how it compares to the reference, what an answer took."""
     compared = {row.variant: row for row in found.comparisons}
     rows: list[dict[str, Any]] = []
@@ -75,9 +73,9 @@ def score_rows(
         if found.comparisons:
             row |= _against_reference(compared.get(s.variant))
         row |= {"cases": s.cases, "unscored trials": s.missing}
-        took = spending(usage.get(s.variant))
-        row["cost an answer"] = f.NONE if took.cost is None else f.money(took.cost)
-        row["time an answer"] = f.seconds(took.seconds)
+        own = took.get(s.variant, Took())
+        row["cost an answer"] = spent_text(own.cost, "cost")
+        row["time an answer"] = spent_text(own.seconds, "seconds")
         rows.append(row)
     return rows
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,8 +22,18 @@ from workbench.stats.summary import VariantSummary, summarise
 from workbench.store.grouped import case_scores
 from workbench.store.overview import RunHead, heads_of
 from workbench.views.cases import DuplicateCases, duplicate_cases
-from workbench.views.model import RunView, ScorerView, load_columns, load_frame, load_scorer, scorer_names, side_by_side
+from workbench.views.model import (
+    RunView,
+    ScorerView,
+    load_columns,
+    load_frame,
+    load_scorer,
+    load_took,
+    scorer_names,
+    side_by_side,
+)
 from workbench.views.screens.page import PROJECT, STORE
+from workbench.views.took import Took
 
 KEPT_SECONDS = 60
 OPEN_SECONDS = 5
@@ -77,6 +87,11 @@ def part(connection: Any, shown: Shown, scorer: str, ranked: bool = True) -> Sco
     return _part(shown.key, scorer, shown.view.reference, ranked, connection, shown.view)
 
 
+def what_it_took(connection: Any, shown: Shown) -> Mapping[str, Took]:
+    """What the answers of each variant took, against the reference."""
+    return _took(shown.key, shown.view.reference, connection, shown.view)
+
+
 def near_duplicates(connection: Any, shown: Shown, run: str) -> DuplicateCases:
     """Cases of one of the runs whose inputs nearly say the same."""
     return _alike(shown.key, run, connection)
@@ -99,6 +114,11 @@ def _so_far(key: tuple[str, ...], run: str, _connection: Any) -> dict[str, list[
 @st.cache_resource(ttl=20 * KEPT_SECONDS, max_entries=MOST, show_spinner="Comparing the cases …")
 def _alike(key: tuple[str, ...], run: str, _connection: Any) -> DuplicateCases:
     return duplicate_cases(_connection, run)
+
+
+@st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner=False)
+def _took(key: tuple[str, ...], reference: str | None, _connection: Any, _view: RunView) -> Mapping[str, Took]:
+    return load_took(_connection, _view)
 
 
 @st.cache_resource(ttl=KEPT_SECONDS, max_entries=MOST, show_spinner=False)

@@ -455,14 +455,14 @@ LABELS = {f"v{i}": f"few-shot {i}" if i else "zero-shot" for i in range(9)}
             single([1] * 13 + [0] * 30, [0] * 13 + [1] * 26 + [0] * 4),
             "pass",
             (),
-            "On choice, few-shot 1 can't be told from the reference zero-shot, about 2,581 more cases would find a true "
+            "On choice, few-shot 1 can't be told from the reference zero-shot; about 2,581 more cases would find a true "
             "difference of 5 points; its interval excludes 0, but the test is not that sure (exact McNemar, p = 0.053).",
         ),
         (
             single([1] * 11 + [0] * 32, *[[0] * 11 + [1] * 25 + [0] * 7] * 2),
             "pass",
             (),
-            "On choice, none of the 2 other variants can be told from the reference zero-shot, about 2,806 more cases would "
+            "On choice, none of the 2 other variants can be told from the reference zero-shot; about 2,806 more cases would "
             "find a true difference of 5 points; the intervals of 2 variants exclude 0, but their tests are not that sure.",
         ),
         (

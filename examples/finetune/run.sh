@@ -17,7 +17,7 @@ cases: {file: data/cases.jsonl, expected: label}
 scorers: [exact]
 SUITE
 workbench run labels --quiet
-workbench export training latest --answers expected --hold-out 0.5 --out data/train.jsonl
+workbench export training latest --answers expected --out data/train.jsonl
 python "$home/examples/finetune/train.py" data/train.jsonl tuned.gguf "$@"
 cat >workbench.yaml <<'PROJECT'
 models:

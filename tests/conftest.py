@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,17 @@ def shared() -> Path:
     if not (place / "data").is_dir():
         pytest.skip(f"the shared data folder {place}/data is absent; set WORKBENCH_SHARED to run this test")
     return place / "data"
+
+
+@pytest.fixture(scope="module")
+def safe_settings() -> Iterator[None]:
+    """Streamlit's settings as `workbench ui` passes them, as far as screens look at them."""
+    from streamlit import config
+
+    given = {"server.address": "127.0.0.1", "browser.gatherUsageStats": False, "client.disableDataExport": True}
+    before = {name: config.get_option(name) for name in given}
+    for name, value in given.items():
+        config.set_option(name, value)
+    yield
+    for name, value in before.items():
+        config.set_option(name, value)

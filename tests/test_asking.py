@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from doubles.asking import RUBRIC
 
 from workbench.asking import Desk
 from workbench.begin import RunOptions
@@ -30,15 +31,6 @@ from workbench.scorers.build import build_scorer
 from workbench.store import runs
 from workbench.store.database import Database
 
-RUBRIC = """---
-inputs:
-  question: {type: string}
-  output: {type: string}
-  scale: {type: array, default: ["no", "yes"]}
----
-user:
-Is this helpful? Asked: {{ question }} Answered: {{ output }} Say {% for p in scale %}{{ p.value }} {% endfor %}
-"""
 SUITE = """
 name: ask
 prompts: [plain, polite]

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from doubles.asking import RUBRIC
 from doubles.stores import at_version, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,15 +26,6 @@ from workbench.prepare import prepare_suite
 from workbench.registry import SCORERS
 from workbench.store.database import Database
 
-RUBRIC = """---
-inputs:
-  question: {type: string}
-  output: {type: string}
-  scale: {type: array, default: ["no", "yes"]}
----
-user:
-Is this helpful? Asked: {{ question }} Answered: {{ output }} Say {% for p in scale %}{{ p.value }} {% endfor %}
-"""
 WORDINGS = ("Say {{ question }}", "Please say {{ question }}")
 JUDGE = "judge: {rubric: judges/helpful, model: bench}"
 OTHER = "judge: {rubric: judges/helpful, model: bench, params: {max_tokens: 9}}"

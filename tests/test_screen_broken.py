@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from doubles.pages import PLACES
-from streamlit import config
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
@@ -17,7 +15,7 @@ from workbench.jobs import list_jobs
 from workbench.views.screens.page import open_project
 
 ROOT = Path(__file__).resolve().parents[1]
-SAFE = {"server.address": "127.0.0.1", "browser.gatherUsageStats": False, "client.disableDataExport": True}
+pytestmark = pytest.mark.usefixtures("safe_settings")
 SUITE = """\
 prompts: [hello, bye]
 models: [house]
@@ -39,16 +37,6 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "labels": ("prompts/labels.json", b"{", "prompts/labels.json: is not JSON"),
 }  # fmt: skip
 """What is broken: the file, what stands in it then, and how the line begins that tells of it."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _safe_settings() -> Iterator[None]:
-    before = {name: config.get_option(name) for name in SAFE}
-    for name, value in SAFE.items():
-        config.set_option(name, value)
-    yield
-    for name, value in before.items():
-        config.set_option(name, value)
 
 
 @pytest.fixture

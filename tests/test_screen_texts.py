@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from doubles.pages import PLACES
-from streamlit import config
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from workbench.api import run_suite
 
 ROOT = Path(__file__).resolve().parents[1]
-SAFE = {"server.address": "127.0.0.1", "browser.gatherUsageStats": False, "client.disableDataExport": True}
+pytestmark = pytest.mark.usefixtures("safe_settings")
 ONE_OF_MANY = re.compile(
     r"(?<![\d.,])\b1 (?:cases|variants|runs|trials|labels|comparisons|persons|votes|raters|requests|suites)\b"
     r"|\b(?:all|both|any) (?:of )?1\b|\b1 \w+ are\b|\b[02-9] (?:case|variant|run|trial|label|vote|rater|suite)\b|persons"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _safe_settings() -> Iterator[None]:
-    before = {name: config.get_option(name) for name in SAFE}
-    for name, value in SAFE.items():
-        config.set_option(name, value)
-    yield
-    for name, value in before.items():
-        config.set_option(name, value)
 
 
 def project(root: Path, runs: int, variants: int, cases: int) -> None:

@@ -1,4 +1,4 @@
-"""Requests in a row, for an engine to pull."""
+"""Requests in a row, for an engine to pull; a rubric for a judge."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ from collections.abc import Callable, Iterable
 
 from workbench.engines.base import Engine, Piece
 from workbench.records import Message, Output, Request
+
+RUBRIC = """---
+inputs:
+  question: {type: string}
+  output: {type: string}
+  scale: {type: array, default: ["no", "yes"]}
+---
+user:
+Is this helpful? Asked: {{ question }} Answered: {{ output }} Say {% for p in scale %}{{ p.value }} {% endfor %}
+"""
 
 
 class Row:

@@ -123,6 +123,25 @@ def suspicious(values: CaseValues, strong: Ints) -> tuple[Ints, Floats]:
     return order, surprise[order]
 
 
+class Groups:
+    """Things by position, each first alone, which are joined (union–find, with the path halved)."""
+
+    def __init__(self, count: int) -> None:
+        self._above = list(range(count))
+
+    def of(self, i: int) -> int:
+        """The group of a thing: the first of those that belong to it."""
+        above = self._above
+        while above[i] != i:
+            above[i] = i = above[above[i]]
+        return i
+
+    def join(self, one: int, other: int) -> None:
+        """Makes one group of the groups of two things."""
+        a, b = self.of(one), self.of(other)
+        self._above[max(a, b)] = min(a, b)
+
+
 def near_duplicates(texts: Sequence[str], alike: float = ALIKE) -> list[list[int]]:
     """Groups of texts that nearly say the same, by position, the largest group first.
 
@@ -132,20 +151,14 @@ def near_duplicates(texts: Sequence[str], alike: float = ALIKE) -> list[list[int
     from rapidfuzz import fuzz
 
     plain = [" ".join(text.casefold().split()) for text in texts]
-    group = list(range(len(plain)))
-
-    def root(i: int) -> int:
-        while group[i] != i:
-            group[i] = i = group[group[i]]
-        return i
-
+    groups = Groups(len(plain))
     for one, other in _meetings(plain).tolist():
-        a, b = root(one), root(other)
-        if a != b and fuzz.ratio(plain[one], plain[other], score_cutoff=100 * alike) > 0:
-            group[max(a, b)] = min(a, b)
+        apart = groups.of(one) != groups.of(other)
+        if apart and fuzz.ratio(plain[one], plain[other], score_cutoff=100 * alike) > 0:
+            groups.join(one, other)
     found: dict[int, list[int]] = {}
     for i in range(len(plain)):
-        found.setdefault(root(i), []).append(i)
+        found.setdefault(groups.of(i), []).append(i)
     return sorted((members for members in found.values() if len(members) > 1), key=lambda m: (-len(m), m))
 
 

@@ -44,6 +44,11 @@ class CountedValues:
     """… and how many repeats."""
 
 
+def said(inputs: Mapping[str, Json]) -> str:
+    """What a case's inputs say, a line each."""
+    return "\n".join(value if isinstance(value, str) else str(value) for value in inputs.values())
+
+
 def case_rows(connection: sa.Connection, run: str) -> list[CaseRow]:
     """The cases in their order."""
     c, t = db.cases.c, db.trials.c

@@ -17,10 +17,10 @@ from workbench.define.held_out import case_key
 from workbench.define.prompt import parse_prompt
 from workbench.errors import PromptError, UnknownName, UseError
 from workbench.records import Case, Json, Kind, Run, canonical
-from workbench.stats.cases import near_duplicates
+from workbench.stats.cases import Groups, near_duplicates
 from workbench.store import prompts as revisions
 from workbench.store import runs as stored
-from workbench.store.casequeries import CaseRow, case_rows
+from workbench.store.casequeries import CaseRow, case_rows, said
 from workbench.store.runs import TrialRow, VariantRow
 from workbench.store.votes import VoteRow, list_votes
 
@@ -94,7 +94,7 @@ def pick_examples(connection: Any, run: str, wanted: Wanted) -> Picked:
     found: dict[str, list[Example]] = {}
     for case, rows in groupby(stored.trial_rows(connection, run), key=lambda row: row.case_id):
         if case in keys and case not in aside:
-            made, why = _of_case(list(rows), wanted, kinds, preferred.get(case, ()), tools)
+            made, why = _of_case(list(rows), wanted, preferred.get(case, ()), tools)
             found[case] = made
             picked.left.update([why] if not made else [])
     for case in keys:
@@ -160,33 +160,17 @@ def _key(case: CaseRow, names: Sequence[str], answer: str | None) -> str:
 
 def _held_out(cases: Sequence[CaseRow], share: float) -> set[str]:
     """The cases on the side of evaluation: all of a group or none of it."""
-    place = {case.id: i for i, case in enumerate(cases)}
-    clusters: dict[str, list[int]] = {}
-    for case in cases:
+    groups, clusters = Groups(len(cases)), dict[str, int]()
+    for i, case in enumerate(cases):
         if case.cluster is not None:
-            clusters.setdefault(case.cluster, []).append(place[case.id])
-    said = ["\n".join(map(str, case.inputs.values())) for case in cases]
-    group = _joined(len(cases), [*clusters.values(), *near_duplicates(said)])
-    names: dict[int, str] = {}
-    for case in cases:
-        at = group[place[case.id]]
-        names[at] = min(names.get(at, case.id), case.id)
-    return {case.id for case in cases if _fraction(names[group[place[case.id]]]) < share}
-
-
-def _joined(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
-    """For each of `count` things the number of its group, where groups that share a thing are one."""
-    own = list(range(count))
-
-    def root(i: int) -> int:
-        while own[i] != i:
-            own[i] = i = own[own[i]]
-        return i
-
-    for members in groups:
+            groups.join(clusters.setdefault(case.cluster, i), i)
+    for members in near_duplicates([said(case.inputs) for case in cases]):
         for other in members[1:]:
-            own[root(other)] = root(members[0])
-    return [root(i) for i in range(count)]
+            groups.join(members[0], other)
+    names: dict[int, str] = {}
+    for i, case in enumerate(cases):
+        names[groups.of(i)] = min(names.get(groups.of(i), case.id), case.id)
+    return {case.id for i, case in enumerate(cases) if _fraction(names[groups.of(i)]) < share}
 
 
 def _fraction(name: str) -> float:
@@ -197,14 +181,14 @@ def _fraction(name: str) -> float:
 
 def _preferred(votes: Iterable[VoteRow]) -> dict[str, list[tuple[str, str]]]:
     """Case → pairs of trials, the better first, as most people said; those without a majority are left out."""
-    said: dict[tuple[str, str, str], int] = {}
+    sums: dict[tuple[str, str, str], int] = {}
     for vote in votes:
         first, second = sorted((vote.first, vote.second))
         sign = 0 if vote.said == "tie" else 1 if (vote.said == "first") == (vote.first == first) else -1
         place = (vote.case, first, second)
-        said[place] = said.get(place, 0) + sign
+        sums[place] = sums.get(place, 0) + sign
     found: dict[str, list[tuple[str, str]]] = {}
-    for (case, first, second), sign in said.items():
+    for (case, first, second), sign in sums.items():
         if sign:
             found.setdefault(case, []).append((first, second) if sign > 0 else (second, first))
     return found
@@ -213,7 +197,6 @@ def _preferred(votes: Iterable[VoteRow]) -> dict[str, list[tuple[str, str]]]:
 def _of_case(
     rows: list[TrialRow],
     wanted: Wanted,
-    kinds: Mapping[str, Kind],
     preferred: Iterable[tuple[str, str]],
     tools: Mapping[str, tuple[Json, ...]],
 ) -> tuple[list[Example], str]:
@@ -232,7 +215,7 @@ def _of_case(
         if not made:
             return [], "no two answers to the same messages of which most people preferred one"
     else:
-        made = _scored(taken, wanted, kinds[wanted.answers], shown)
+        made = _scored(taken, wanted, shown)
         if not made:
             return [], "no answer that passed" if not wanted.pairs else "no good answer with a worse one beside it"
     return [
@@ -259,7 +242,7 @@ def _voted(rows: Mapping[str, TrialRow], preferred: Iterable[tuple[str, str]], s
     return made
 
 
-def _scored(rows: Sequence[TrialRow], wanted: Wanted, kind: Kind, shown: TrialRow | None) -> Made:
+def _scored(rows: Sequence[TrialRow], wanted: Wanted, shown: TrialRow | None) -> Made:
     """Of each group that was asked the same: the answer that most often passed, and the one that most often did not."""
     groups: dict[str, list[TrialRow]] = {}
     for row in rows:

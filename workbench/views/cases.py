@@ -15,7 +15,7 @@ from workbench.errors import UseError
 from workbench.records import Json, Kind
 from workbench.stats import cases as kernels
 from workbench.stats.cases import CaseValues
-from workbench.store.casequeries import CaseRow, answer_counts, case_rows, counted_values
+from workbench.store.casequeries import CaseRow, answer_counts, case_rows, counted_values, said
 from workbench.store.runs import VariantRow, get_run, run_scorers, run_variants
 from workbench.views import format as f
 from workbench.views.model import find_variant
@@ -164,7 +164,7 @@ def duplicate_cases(connection: Any, run_id: str, alike: float = kernels.ALIKE) 
     """Cases whose inputs nearly say the same."""
     run = get_run(connection, run_id).id
     rows = case_rows(connection, run)
-    groups = kernels.near_duplicates([_said(row.inputs) for row in rows], alike)
+    groups = kernels.near_duplicates([said(row.inputs) for row in rows], alike)
     sizes = [len(group) for group in groups]
     return DuplicateCases(
         run=run,
@@ -201,7 +201,7 @@ def cases_table(found: CaseList) -> Table:
         cells = [_text(row.case)]
         if found.figure:
             cells += [Text(f.NONE if row.figure is None else f"{row.figure:.3g}"), Text(f"{row.variants:,}")]
-        cells += [_text(_said(row.inputs)), _text("" if row.expected is None else str(row.expected))]
+        cells += [_text(said(row.inputs)), _text("" if row.expected is None else str(row.expected))]
         table.add_row(*cells, *([_text(row.note)] if len(table.columns) > len(cells) else []))
     return table
 
@@ -214,7 +214,7 @@ def duplicates_table(found: DuplicateCases, limit: int = 20) -> Table:
     table.add_column("ids", overflow="fold")
     table.add_column("inputs of the first", overflow="fold")
     for group, inputs in list(zip(found.groups, found.inputs, strict=True))[:limit]:
-        table.add_row(Text(f"{len(group):,}"), _text(", ".join(group[:8])), _text(_said(inputs)))
+        table.add_row(Text(f"{len(group):,}"), _text(", ".join(group[:8])), _text(said(inputs)))
     return table
 
 
@@ -279,11 +279,6 @@ def _same_answer(answers: Counter[str]) -> str:
         return ""
     text, count = answers.most_common(1)[0]
     return f"{count:,} of {answers.total():,} answers: {f.shorten(text, WIDTH)}"
-
-
-def _said(inputs: Mapping[str, Json]) -> str:
-    """What a case's inputs say, a line each."""
-    return "\n".join(value if isinstance(value, str) else str(value) for value in inputs.values())
 
 
 def _text(text: str) -> Text:

@@ -43,10 +43,12 @@ def edits(connection: Any, run: str) -> list[Edit]:
     the newest run of the suite before it, by each scorer that both have on the same terms; their intervals hold
     together for all variants of a scorer. None where data said when a run was to stop: there an interval means less."""
     newer = get_run(connection, run)
+    if newer.header.get("stopping"):
+        return []
     places = {place_of(v): v for v in run_variants(connection, newer.id)}
     found: dict[str, tuple[Run, VariantRow, VariantRow]] = {}
     for older in list_runs(connection, newer.suite, limit=LOOKED_AT):
-        if older.started < newer.started and not (older.header.get("stopping") or newer.header.get("stopping")):
+        if older.started < newer.started and not older.header.get("stopping"):
             for before in run_variants(connection, older.id):
                 now = places.pop(place_of(before), None)
                 if now is not None and now.revision != before.revision:
@@ -54,7 +56,8 @@ def edits(connection: Any, run: str) -> list[Edit]:
     by_run: dict[str, list[tuple[Run, VariantRow, VariantRow]]] = {}
     for one in found.values():
         by_run.setdefault(one[0].id, []).append(one)
-    return [edit for pairs in by_run.values() for edit in _between(connection, newer, pairs, len(found))]
+    new = with_keys(connection, newer.id, case_scores(connection, newer.id)) if found else {}
+    return [edit for pairs in by_run.values() for edit in _between(connection, newer, new, pairs, len(found))]
 
 
 def edit_lines(found: Sequence[Edit], newer: str) -> list[str]:
@@ -100,11 +103,15 @@ def place_of(v: VariantRow) -> str:
 
 
 def _between(
-    connection: Any, newer: Run, pairs: Sequence[tuple[Run, VariantRow, VariantRow]], together: int
+    connection: Any,
+    newer: Run,
+    new: Mapping[str, CaseScores],
+    pairs: Sequence[tuple[Run, VariantRow, VariantRow]],
+    together: int,
 ) -> list[Edit]:
     """The edits between two runs; `together` is how many intervals of a scorer hold at once (Bonferroni)."""
     older = pairs[0][0]
-    old, new = (with_keys(connection, run.id, case_scores(connection, run.id)) for run in (older, newer))
+    old = with_keys(connection, older.id, case_scores(connection, older.id))
     aside = len(set(chain.from_iterable(quarantined_cases(connection, (older.id, newer.id)).values())))
     terms = [run.header.get("terms", {}) for run in (older, newer)]
     made = []
